@@ -1,0 +1,155 @@
+//! Examining a database: the files against their checksums, the index against the log.
+
+use crate::{
+    error::{Error, Result},
+    image,
+    log::{
+        Damage,
+        frame::{self, FrameHeader, FrameKind},
+        record::Record,
+        scan::{self, Cursor, SegmentFile},
+        segment::SegmentHeader,
+    },
+    store::{Shared, Store},
+    superblock::{self, SegmentRow},
+};
+
+/// How thoroughly [`Db::check`](crate::Db::check) looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CheckLevel {
+    /// Superblocks, the headers of all files, and the image of the index. Reads little.
+    #[default]
+    Quick,
+    /// All of that; every frame and every record of the log; and for every record that a readable version can reach, that
+    /// the index leads to it. Reads the whole log.
+    Full,
+}
+
+/// What was examined and found sound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// Files of the log.
+    pub segments: u64,
+    /// Sound superblocks; with one of two the database is sound but has lost its reserve.
+    pub superblocks: u64,
+    /// Whether an image of the index is in force and sound.
+    pub image: bool,
+    /// Commits read in the log.
+    pub commits: u64,
+    /// Records read.
+    pub records: u64,
+    /// Bytes of the frames read.
+    pub log_bytes: u64,
+    /// Records that are the newest of their key.
+    pub newest_records: u64,
+}
+
+pub(crate) fn check(store: &Shared, level: CheckLevel) -> Result<CheckReport> {
+    // Holding it keeps every file where it is.
+    let state = store.checkpoint.lock();
+    let storage = &*store.lookup.storage;
+    let superblocks = superblock::read(storage)?.ok_or_else(|| Error::NotADatabase { path: storage.path() })?;
+    let mut report = CheckReport { superblocks: 1 + u64::from(superblocks.older.is_some()), ..CheckReport::default() };
+    if let Some(reference) = state.newest.image {
+        image::read(storage, &state.newest, reference)?;
+        report.image = true;
+    }
+    let (files, version, floor) = files(store, &state.newest.segments)?;
+    report.segments = files.len() as u64;
+    if level == CheckLevel::Full {
+        let pin = store.pins.pin(version).ok();
+        let mut examination = Examination { store, version, floor, report: &mut report };
+        let result = examination.run(&files);
+        if let Some(pin) = pin {
+            store.pins.release(&pin);
+        }
+        result?;
+    }
+    Ok(report)
+}
+
+/// The files of the log as they are now, the last one up to its newest frame; the newest version in them; and the oldest
+/// that is readable.
+fn files(store: &Store, rows: &[SegmentRow]) -> Result<(Vec<SegmentFile>, u64, u64)> {
+    let writer = store.writer.lock();
+    let segments = store.lookup.table.all();
+    let mut files: Vec<SegmentFile> = Vec::with_capacity(segments.len());
+    for segment in &segments {
+        let header = SegmentHeader::read(&*segment.file, &store.log.identity, segment.number)?;
+        if let Some(before) = files.last_mut()
+            && before.number + 1 == segment.number
+        {
+            before.known_end = Some(header.previous_end);
+        }
+        let row = rows.iter().find(|row| row.number == segment.number && row.end != 0);
+        let known_end = row.map(|row| row.end);
+        files.push(SegmentFile { number: segment.number, file: segment.file.clone(), header, known_end });
+    }
+    if let Some(last) = files.last_mut() {
+        last.known_end = Some(writer.tail.position);
+    }
+    let floor = store.pins.oldest_pinned().unwrap_or(u64::MAX).min(store.pins.horizon());
+    Ok((files, store.pins.head(), floor))
+}
+
+struct Examination<'s> {
+    store: &'s Store,
+    version: u64,
+    floor: u64,
+    report: &'s mut CheckReport,
+}
+
+impl Examination<'_> {
+    fn run(&mut self, files: &[SegmentFile]) -> Result<()> {
+        let Some(first) = files.first() else { return Ok(()) };
+        let start = Cursor::at_start_of(&first.header);
+        scan::frames(files, start, |header, bytes| self.frame(header, bytes))?;
+        Ok(())
+    }
+
+    fn frame(&mut self, header: &FrameHeader, bytes: &[u8]) -> Result<()> {
+        self.report.log_bytes += bytes.len() as u64;
+        if header.known_kind() == Ok(FrameKind::Changes) {
+            self.report.commits += 1;
+        }
+        let mut outcome = Ok(());
+        frame::records(header, bytes, |position, record, _| -> Result<(), Damage> {
+            if outcome.is_ok() {
+                outcome = self.record(position, &record);
+            }
+            Ok(())
+        })
+        .map_err(|damage| self.store.lookup.damage(damage, header.position))?;
+        outcome
+    }
+
+    /// The index leads to the newest record of each key, and from there to each that a readable version needs.
+    fn record(&mut self, position: u64, record: &Record<'_>) -> Result<()> {
+        self.report.records += 1;
+        if record.version > self.version {
+            return Ok(());
+        }
+        let lookup = &self.store.lookup;
+        let key = record.body.key();
+        if record.version >= self.floor {
+            let found = lookup.find_key(&key, record.version)?;
+            self.expect(found.map(|found| found.position), position)?;
+        }
+        let newest = lookup.find_key(&key, self.version)?;
+        match newest {
+            Some(found) if found.position == position => self.report.newest_records += 1,
+            Some(found) if found.record.version > record.version => {}
+            found => self.expect(found.map(|found| found.position), position)?,
+        }
+        Ok(())
+    }
+
+    fn expect(&self, found: Option<u64>, position: u64) -> Result<()> {
+        if found == Some(position) {
+            return Ok(());
+        }
+        let got = found.map_or("nothing".to_string(), |other| format!("position {other}"));
+        Err(self.store.lookup.damage(Damage::new("an index that leads to this record", got), position))
+    }
+}

@@ -1,0 +1,156 @@
+//! The face of the crate: a database handle.
+
+use std::sync::Arc;
+
+use crate::{
+    changes::Changes,
+    check::{self, CheckLevel, CheckReport},
+    checkpoint,
+    commit::{self, Commit, Durability},
+    error::{Error, Result},
+    options::Options,
+    recover::{self, Access},
+    snapshot::Snapshot,
+    stats::{self, Stats},
+    storage::Storage,
+    store::Shared,
+};
+
+/// How often a read-only open tries again when the writer beside it changed the files meanwhile.
+const READ_ONLY_TRIES: usize = 10;
+
+/// An open database. Share it between threads by reference or in an [`Arc`].
+///
+/// Dropping it without [`Db::close`] is safe: what was acknowledged is durable, and the next open replays the end of
+/// the log. The folder stays locked until the last [`Snapshot`] and [`Commit`] are dropped, too.
+///
+/// ```
+/// use alloy_primitives::{Address, U256};
+/// use metisdb::{Account, Changes, Durability, Options};
+///
+/// # fn main() -> metisdb::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("state");
+/// let db = Options::new().create(&path)?;
+/// let contract = Address::repeat_byte(0xc0);
+///
+/// let mut changes = Changes::new();
+/// changes.set_account(contract, Account { nonce: 1, ..Account::default() });
+/// changes.set_storage(contract, U256::from(7), U256::from(42));
+/// let first = db.commit(&changes, Durability::Durable)?;
+///
+/// let mut changes = Changes::new();
+/// changes.set_storage(contract, U256::from(7), U256::from(43));
+/// db.commit(&changes, Durability::Durable)?;
+///
+/// assert_eq!(db.snapshot()?.storage(&contract, U256::from(7))?, U256::from(43));
+/// let before = db.snapshot_at(first.version())?;
+/// assert_eq!(before.storage(&contract, U256::from(7))?, U256::from(42));
+/// # drop(before);
+/// db.close()
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Db {
+    store: Shared,
+}
+
+impl Db {
+    pub(crate) fn create(storage: Arc<dyn Storage>, options: Options) -> Result<Self> {
+        let lock = storage.lock_exclusive()?;
+        recover::create(&*storage, &options)?;
+        Ok(Self { store: Arc::new(recover::open(storage, options, Access::Write(lock))?) })
+    }
+
+    pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<Self> {
+        recover::require_database(&*storage)?;
+        let lock = storage.lock_exclusive()?;
+        Ok(Self { store: Arc::new(recover::open(storage, options, Access::Write(lock))?) })
+    }
+
+    pub(crate) fn open_read_only(storage: Arc<dyn Storage>, options: Options) -> Result<Self> {
+        let mut tries = 1;
+        loop {
+            let lock = storage.lock_shared()?;
+            let beside_writer = lock.is_none();
+            let opened = recover::open(storage.clone(), options.clone(), Access::Read { beside_writer });
+            match opened {
+                // The writer may have taken a checkpoint between two of our reads.
+                Err(Error::Corruption { .. } | Error::Io { .. }) if beside_writer && tries < READ_ONLY_TRIES => {
+                    tries += 1
+                }
+                other => return Ok(Self { store: Arc::new(other?) }),
+            }
+        }
+    }
+
+    /// Pins the newest version. Takes no lock and does not wait for the writer.
+    ///
+    /// # Errors
+    /// [`Error::ForkedProcess`].
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.store.check_process()?;
+        Ok(Snapshot::new(self.store.clone(), self.store.pins.pin_newest()))
+    }
+
+    /// Pins an older version, down to [`Options::retain_versions`] before the newest.
+    ///
+    /// # Errors
+    /// [`Error::VersionNotRetained`], [`Error::ForkedProcess`].
+    pub fn snapshot_at(&self, version: u64) -> Result<Snapshot> {
+        self.store.check_process()?;
+        let pin = self.store.pins.pin(version).map_err(|range| Error::VersionNotRetained {
+            requested: version,
+            oldest: range.oldest,
+            newest: range.newest,
+        })?;
+        Ok(Snapshot::new(self.store.clone(), pin))
+    }
+
+    /// Makes the changes the next version. One commit runs at a time, further callers wait for it; readers do not.
+    ///
+    /// With [`Durability::Durable`] it blocks until the changes are synced. On an error nothing of them is visible.
+    ///
+    /// # Errors
+    /// Of the changes: [`Error::SlotWithoutAccount`], [`Error::CodeTooLong`], [`Error::CodeHashMismatch`]. Of the handle:
+    /// [`Error::ReadOnly`], [`Error::ForkedProcess`], [`Error::Poisoned`]. Of the disk: [`Error::Io`] where it is full (repeat
+    /// the call once there is space), [`Error::Poisoned`] where it failed, [`Error::Corruption`] where a record to be superseded
+    /// is damaged. [`Error::LimitReached`].
+    pub fn commit(&self, changes: &Changes, durability: Durability) -> Result<Commit> {
+        commit::commit(&self.store, changes, durability)
+    }
+
+    /// Takes a checkpoint: syncs the log, writes an image of the index, and drops files that nothing needs any more. Commits
+    /// and reads go on meanwhile. Opening after a crash replays only what came after the last checkpoint.
+    ///
+    /// # Errors
+    /// As [`Db::commit`], but for those of the changes.
+    pub fn checkpoint(&self) -> Result<()> {
+        checkpoint::checkpoint(&self.store)
+    }
+
+    /// What the database holds and does now. Waits for a commit that is under way.
+    pub fn stats(&self) -> Stats {
+        stats::stats(&self.store)
+    }
+
+    /// Examines the files against each other and against what is in memory; see [`CheckLevel`] for how thoroughly. Blocks
+    /// checkpoints, not commits or reads.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] with the first damage found.
+    pub fn check(&self, level: CheckLevel) -> Result<CheckReport> {
+        check::check(&self.store, level)
+    }
+
+    /// Makes everything durable and takes a last checkpoint, so that the next open replays nothing. A read-only handle is just dropped.
+    ///
+    /// # Errors
+    /// As [`Db::checkpoint`]. The handle is gone all the same; what was acknowledged is durable.
+    pub fn close(self) -> Result<()> {
+        match checkpoint::close(&self.store) {
+            Err(Error::ReadOnly) => Ok(()),
+            other => other,
+        }
+    }
+}

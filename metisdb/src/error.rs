@@ -1,0 +1,172 @@
+//! The one error type of the crate, in three families: input/output, corruption, usage.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use alloy_primitives::{Address, B256};
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and what to do about it.
+///
+/// A failed call leaves the database as it was, unless the error is [`Error::Poisoned`]: then the
+/// handle accepts no more writes, and reopening the database recovers every acknowledged commit.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation. Nothing was changed; a full disk
+    /// ([`Error::is_out_of_space`]) may be retried once there is space.
+    #[error("{operation} at byte {offset} of {}: {source}", path.display())]
+    Io {
+        /// What was attempted, for example `write` or `sync`.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Byte offset in the file; 0 where an offset has no meaning.
+        offset: u64,
+        /// The operating system's answer.
+        source: Arc<io::Error>,
+    },
+    /// Bytes on disk are not what was written. The database is left untouched; restore the file
+    /// from a copy.
+    #[error("{what} is corrupt in {} at byte {offset}: expected {expected}, got {got}; restore the file from a copy", path.display())]
+    Corruption {
+        /// What was being read, for example `frame` or `superblock`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Byte offset in the file.
+        offset: u64,
+        /// What a sound database would hold there.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+    /// An earlier failure left it unknown what the disk holds. Reads go on; every write is refused
+    /// until the database is closed and opened again.
+    #[error(
+        "the handle accepts no more writes since an earlier failure ({cause}); close the database and open it again"
+    )]
+    Poisoned {
+        /// The failure that poisoned the handle.
+        cause: Arc<Error>,
+    },
+    /// There is no MetisDB database at the path.
+    #[error("{} holds no MetisDB database; create one there, or check the path", path.display())]
+    NotADatabase {
+        /// The folder that was to be opened.
+        path: PathBuf,
+    },
+    /// A database cannot be created where one exists already.
+    #[error("{} holds a database already; open it instead", path.display())]
+    AlreadyExists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The database was written in a format that this version of the crate does not read.
+    #[error("{} has format version {found}, this build reads {supported}; use the MetisDB release that wrote it, or a newer one", path.display())]
+    FormatVersion {
+        /// The file that says so.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The version that this build reads.
+        supported: u32,
+    },
+    /// Another handle has the database open for writing.
+    #[error("{} is open for writing by {holder}; close it there first, or open read-only", path.display())]
+    Locked {
+        /// The database folder.
+        path: PathBuf,
+        /// Who holds the lock, as far as the lock file says.
+        holder: String,
+    },
+    /// The folder holds a file that is not part of this database.
+    #[error("{} is not part of this database; move it out of the folder", path.display())]
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The folder lies on a network or user-space filesystem, whose syncs and maps cannot be trusted.
+    #[error("{} is on a {filesystem} filesystem, where syncs and maps cannot be trusted; use a local one, or allow it in the options", path.display())]
+    NetworkFilesystem {
+        /// The folder.
+        path: PathBuf,
+        /// The kind of filesystem.
+        filesystem: &'static str,
+    },
+    /// The version is older than the retained ones, or newer than the newest.
+    #[error(
+        "version {requested} is not readable: retained are {oldest} to {newest}; raise `retain_versions` to keep more"
+    )]
+    VersionNotRetained {
+        /// The version asked for.
+        requested: u64,
+        /// The oldest readable version.
+        oldest: u64,
+        /// The newest version.
+        newest: u64,
+    },
+    /// A commit's code is longer than [`MAX_CODE_BYTES`](crate::MAX_CODE_BYTES).
+    #[error("the code {code_hash} has {bytes} bytes, the limit is {limit}")]
+    CodeTooLong {
+        /// Hash of the code.
+        code_hash: B256,
+        /// Its length in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A code blob does not have the hash under which it was given.
+    #[error("the code given as {code_hash} has the hash {actual}")]
+    CodeHashMismatch {
+        /// The hash given.
+        code_hash: B256,
+        /// The hash of the bytes.
+        actual: B256,
+    },
+    /// A commit sets a slot of an account that does not exist after it.
+    #[error("a slot of {address} is set, but the account does not exist; set the account in the same commit")]
+    SlotWithoutAccount {
+        /// The account.
+        address: Address,
+    },
+    /// An option has a value that it cannot have.
+    #[error("option {option}: {reason}")]
+    InvalidOption {
+        /// Name of the option.
+        option: &'static str,
+        /// What it must satisfy.
+        reason: String,
+    },
+    /// The handle was opened read-only.
+    #[error("the database is open read-only")]
+    ReadOnly,
+    /// The handle was inherited from a parent process; a child must open the database itself.
+    #[error("the handle belongs to the parent process; open the database in this process")]
+    ForkedProcess,
+    /// A width of the format is exhausted: the log, the versions or the index cannot grow any more.
+    #[error("{what} has reached its limit of {limit}; export the state into a new database")]
+    LimitReached {
+        /// What is exhausted.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+impl Error {
+    /// Whether the disk, a quota or the process's file size limit is exhausted: nothing was
+    /// changed, and the call may be repeated once there is space.
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        ))
+    }
+
+    /// Whether bytes on disk were found damaged.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, Self::Corruption { .. })
+    }
+}

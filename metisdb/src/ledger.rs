@@ -1,0 +1,105 @@
+//! The writer's bookkeeping: what each segment still holds that someone can read, which accounts have storage,
+//! which were wiped. Derived from the log; commit, replay and rebuild go through the same functions.
+//!
+//! A record's life: *newest* of its key; *superseded* by a newer one at version v; *dead* once every readable or pinned
+//! version is v or later. A segment whose records are all dead is dropped by the checkpoint (rules 1 and 6).
+//!
+//! Invariant D1: the newest record of a key is never dead, tombstones and wipe marks included (rule 5): so a
+//! rebuild never resurrects what they hide.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::key::AccountId;
+
+/// Bytes of one segment that died with one commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retired {
+    /// The version that superseded them.
+    pub(crate) version: u64,
+    pub(crate) segment: u64,
+    pub(crate) bytes: u64,
+}
+
+/// See the module's text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ledger {
+    /// Bytes of records in each segment that are not dead.
+    pub(crate) live: BTreeMap<u64, u64>,
+    /// Superseded records that some version may still read, oldest first.
+    pub(crate) retired: VecDeque<Retired>,
+    /// Number of slots that are set, for accounts that have any.
+    pub(crate) slots: HashMap<AccountId, u64>,
+    /// Version of the newest wipe, for accounts that were ever wiped.
+    pub(crate) wiped: HashMap<AccountId, u64>,
+    /// Whether some account id is salted: then ids are not computable from the address alone.
+    pub(crate) salted: bool,
+    /// Bytes that died since the database was opened.
+    pub(crate) reclaimed_bytes: u64,
+}
+
+impl Ledger {
+    /// A record of `bytes` came to stand in `segment`.
+    pub(crate) fn add(&mut self, segment: u64, bytes: usize) {
+        *self.live.entry(segment).or_default() += bytes as u64;
+    }
+
+    /// The record of `bytes` in `segment` was superseded at `version`.
+    pub(crate) fn retire(&mut self, version: u64, segment: u64, bytes: usize) {
+        debug_assert!(
+            self.retired.back().is_none_or(|last| last.version <= version),
+            "D1: retired in order of versions"
+        );
+        let same =
+            self.retired.iter_mut().rev().take_while(|row| row.version == version).find(|row| row.segment == segment);
+        match same {
+            Some(row) => row.bytes += bytes as u64,
+            None => self.retired.push_back(Retired { version, segment, bytes: bytes as u64 }),
+        }
+    }
+
+    /// Everything superseded at or before `floor` is dead.
+    pub(crate) fn bury(&mut self, floor: u64) {
+        while let Some(row) = self.retired.front()
+            && row.version <= floor
+        {
+            if let Some(live) = self.live.get_mut(&row.segment) {
+                debug_assert!(*live >= row.bytes, "D1: no record dies twice");
+                *live -= row.bytes;
+            }
+            self.reclaimed_bytes += row.bytes;
+            self.retired.pop_front();
+        }
+    }
+
+    /// An account's storage was wiped at `version`.
+    pub(crate) fn wipe(&mut self, account: AccountId, version: u64) {
+        self.slots.remove(&account);
+        self.wiped.insert(account, version);
+    }
+
+    /// Whether a slot record of `version` is hidden by a later wipe (rule 9: records of the wiping commit come after it).
+    pub(crate) fn is_wiped(&self, account: AccountId, version: u64) -> bool {
+        self.wiped.get(&account).is_some_and(|wiped| version < *wiped)
+    }
+
+    /// A slot went from set to not set or the reverse.
+    pub(crate) fn count_slot(&mut self, account: AccountId, was_set: bool, is_set: bool) {
+        match (was_set, is_set) {
+            (false, true) => *self.slots.entry(account).or_default() += 1,
+            (true, false) => {
+                if let Some(count) = self.slots.get_mut(&account) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.slots.remove(&account);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Number of slots that are set.
+    pub(crate) fn slot_count(&self, account: AccountId) -> u64 {
+        self.slots.get(&account).copied().unwrap_or(0)
+    }
+}

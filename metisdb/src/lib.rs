@@ -1,0 +1,67 @@
+//! MetisDB: an embedded, crash-safe, multi-version state database for EVM chains.
+//!
+//! Accounts, storage slots, code and block metadata by plain keys. A commit makes a new version; a [`Snapshot`] reads
+//! one version, without locks, while commits go on; what was acknowledged survives a power cut.
+//!
+//! ```text
+//! Options -> Db::snapshot -> Snapshot::storage
+//!            Changes -> Db::commit -> Commit::wait_durable
+//! ```
+//!
+//! How it works, bottom up (each module uses only what stands above it):
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `error`, `types`, `changes`, `layout`, `key` | plain values, keyed hashes |
+//! | `storage` | the seam: real files and maps, the simulated disk; the only place that knows the operating system |
+//! | `log` | the truth: records, frames, segments; appending and sequential reading |
+//! | `index` | from a key's hash to its newest record |
+//! | `ledger`, `pins` | what is still readable, and by whom |
+//! | `superblock`, `image` | the files that recovery starts from |
+//! | `lookup`, `store` | how a record is found; what an open database consists of |
+//! | `snapshot`, `commit`, `checkpoint`, `recover`, `check`, `stats` | one straight line of steps each |
+//! | `options`, `db` | the face |
+//!
+//! The bytes and the rules are owned by `spec/`.
+
+#[cfg(not(unix))]
+compile_error!("MetisDB needs a Unix: Linux for production, others for development");
+#[cfg(not(all(target_pointer_width = "64", target_endian = "little")))]
+compile_error!("MetisDB needs a 64-bit little-endian target");
+
+mod changes;
+mod check;
+mod checkpoint;
+mod commit;
+mod db;
+mod error;
+mod image;
+mod index;
+mod key;
+mod layout;
+mod ledger;
+mod log;
+mod lookup;
+mod options;
+mod pins;
+mod prefetch;
+mod probe;
+mod recover;
+mod snapshot;
+mod stats;
+pub mod storage;
+mod store;
+mod superblock;
+mod types;
+
+pub use self::{
+    changes::Changes,
+    check::{CheckLevel, CheckReport},
+    commit::{Commit, Durability},
+    db::Db,
+    error::{Error, Result},
+    options::Options,
+    snapshot::Snapshot,
+    stats::Stats,
+    types::{Account, Block, Key, MAX_CODE_BYTES, Value},
+};

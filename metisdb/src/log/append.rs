@@ -1,0 +1,224 @@
+//! The writer's end of the log: reserve, append, roll, sync.
+//!
+//! Invariants:
+//! * A1 (rule 16): a segment is synced, and the next one's length, header and directory entry are durable,
+//!   before a frame is written into the next. So `durable` moves in log order.
+//! * A2 (rule 13): space for a frame is reserved before it is written.
+//! * A3: after a failed sync nothing is acknowledged any more: the log is poisoned.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    frame::{FrameBuilder, FrameKind, Link},
+    record::POSITION_LIMIT,
+    segment::{Identity, SLOT_LIMIT, Segment, SegmentHeader, SegmentTable, file_name},
+};
+use crate::{
+    error::{Error, Result},
+    storage::Storage,
+};
+
+/// Part of a segment that is reserved ahead of the writing at a time.
+const RESERVE_FRACTION: u64 = 16;
+
+/// The log of an open database.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) identity: Identity,
+    /// Every byte below is synced.
+    durable: AtomicU64,
+    /// What a sync has to reach: the segment written to, and how far.
+    active: Mutex<Active>,
+    /// Held by the thread that syncs; the others wait and find their bytes synced.
+    syncing: Mutex<()>,
+    poison: OnceLock<Error>,
+}
+
+#[derive(Clone, Debug)]
+struct Active {
+    segment: Arc<Segment>,
+    appended: u64,
+}
+
+/// Where the next frame goes; belongs to the one writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Tail {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) position: u64,
+    /// Space on the device is reserved below this position.
+    pub(crate) reserved_upto: u64,
+    /// Checksum of the last frame.
+    pub(crate) chain: u32,
+    /// Sequence of the last frame.
+    pub(crate) sequence: u64,
+    pub(crate) nonce: u64,
+    /// Whether this session has written a frame.
+    pub(crate) session_opened: bool,
+}
+
+impl Log {
+    pub(crate) fn new(storage: Arc<dyn Storage>, identity: Identity, tail: &Tail, durable: u64) -> Self {
+        let active = Active { segment: tail.segment.clone(), appended: tail.position };
+        Self {
+            storage,
+            identity,
+            durable: AtomicU64::new(durable),
+            active: Mutex::new(active),
+            syncing: Mutex::new(()),
+            poison: OnceLock::new(),
+        }
+    }
+
+    /// Every byte below this position is synced.
+    pub(crate) fn durable_upto(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// End of the last frame written.
+    pub(crate) fn appended_upto(&self) -> u64 {
+        self.active.lock().appended
+    }
+
+    /// Refuses all further writes and gives back the reason.
+    pub(crate) fn poison(&self, cause: Error) -> Error {
+        let cause = self.poison.get_or_init(|| {
+            tracing::error!(%cause, "the handle accepts no more writes");
+            metrics::counter!("metisdb.poisoned").increment(1);
+            cause.clone()
+        });
+        Error::Poisoned { cause: Arc::new(cause.clone()) }
+    }
+
+    /// # Errors
+    /// [`Error::Poisoned`] once a failure has left it unknown what the disk holds.
+    pub(crate) fn check_poison(&self) -> Result<()> {
+        match self.poison.get() {
+            Some(cause) => Err(Error::Poisoned { cause: Arc::new(cause.clone()) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes room for a frame of `bytes` and returns the position at which it will stand.
+    ///
+    /// Rolls to a new segment where the frame does not fit. An error leaves the log as it was.
+    pub(crate) fn reserve(&self, table: &SegmentTable, tail: &mut Tail, bytes: u64) -> Result<u64> {
+        if tail.position + bytes > tail.segment.end {
+            self.roll(table, tail, bytes)?;
+        }
+        let end = tail.position + bytes;
+        if end > tail.reserved_upto {
+            let segment = &tail.segment;
+            let step = self.identity.segment_bytes / RESERVE_FRACTION;
+            let ahead = (end + step).min(segment.end);
+            let from = tail.reserved_upto;
+            let reserve = |upto: u64| segment.file.reserve(from - segment.start, upto - from).map(|()| upto);
+            tail.reserved_upto = reserve(ahead).or_else(|_| reserve(end))?;
+        }
+        Ok(tail.position)
+    }
+
+    /// Writes the frame at the position that [`Log::reserve`] gave and returns its end.
+    ///
+    /// # Errors
+    /// A full disk leaves the log as it was; any other failure to write poisons.
+    pub(crate) fn append(&self, tail: &mut Tail, frame: FrameBuilder, kind: FrameKind, version: u64) -> Result<u64> {
+        let link = Link {
+            version,
+            sequence: tail.sequence + 1,
+            durable_upto: self.durable_upto(),
+            nonce: tail.nonce,
+            previous_chain: tail.chain,
+            opens_session: !tail.session_opened,
+        };
+        let (bytes, chain) = frame.finish(kind, &link);
+        debug_assert!(tail.position + bytes.len() as u64 <= tail.reserved_upto, "A2: reserved before written");
+        let offset = tail.position - tail.segment.start;
+        if let Err(error) = tail.segment.file.write_all_at(&bytes, offset) {
+            return Err(if error.is_out_of_space() { error } else { self.poison(error) });
+        }
+        tail.position += bytes.len() as u64;
+        tail.chain = chain;
+        tail.sequence = link.sequence;
+        tail.session_opened = true;
+        self.active.lock().appended = tail.position;
+        Ok(tail.position)
+    }
+
+    /// Returns once every byte below `position` is durable. Blocks on the device, or on the
+    /// thread that is syncing already; one sync serves all that wait.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the sync failed, now or earlier.
+    pub(crate) fn sync_upto(&self, position: u64) -> Result<()> {
+        if self.durable_upto() >= position {
+            return Ok(());
+        }
+        let _leader = self.syncing.lock();
+        if self.durable_upto() >= position {
+            return Ok(());
+        }
+        self.check_poison()?;
+        let Active { segment, appended } = self.active.lock().clone();
+        let started = std::time::Instant::now();
+        segment.file.sync().map_err(|error| self.poison(error))?;
+        metrics::histogram!("metisdb.sync_seconds").record(started.elapsed());
+        debug_assert!(self.durable_upto() >= segment.start || segment.number == 1, "A1: durable in order");
+        self.durable.fetch_max(appended, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Starts the next segment, long enough for a frame of `bytes`.
+    fn roll(&self, table: &SegmentTable, tail: &mut Tail, bytes: u64) -> Result<()> {
+        self.sync_upto(tail.position)?;
+        let old = &tail.segment;
+        let size = self.identity.segment_bytes;
+        let slots = (SegmentHeader::BYTES as u64 + bytes).div_ceil(size);
+        let end = old.end + slots * size;
+        if end > POSITION_LIMIT || end / size > SLOT_LIMIT || slots > u64::from(u32::MAX) {
+            return Err(Error::LimitReached { what: "the log", limit: POSITION_LIMIT.min(SLOT_LIMIT * size) });
+        }
+        let header =
+            SegmentHeader::new(&self.identity, old.number + 1, slots as u32, old.end, (tail.position, tail.chain));
+        let (segment, reserved_upto) = self.create_segment(&header).inspect_err(|_| {
+            // A failure here must not leave a file behind that takes space; if this fails too,
+            // the next attempt or the next open removes it.
+            let _ = self.storage.remove(&file_name(header.number));
+        })?;
+        tracing::debug!(number = segment.number, bytes = segment.end - segment.start, "log continues in a new segment");
+        table.insert(segment.clone());
+        tail.position = segment.start + SegmentHeader::BYTES as u64;
+        tail.reserved_upto = reserved_upto;
+        tail.segment = segment.clone();
+        *self.active.lock() = Active { segment, appended: tail.position };
+        self.durable.fetch_max(tail.position, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Creates a segment's file and makes it durable (A1). Returns how far its space is reserved.
+    fn create_segment(&self, header: &SegmentHeader) -> Result<(Arc<Segment>, u64)> {
+        create_segment_file(&*self.storage, header, |error| self.poison(error))
+    }
+}
+
+/// Creates a segment's file: length, first space, header, sync, directory.
+pub(crate) fn create_segment_file(
+    storage: &dyn Storage,
+    header: &SegmentHeader,
+    sync_failed: impl Fn(Error) -> Error,
+) -> Result<(Arc<Segment>, u64)> {
+    let file = storage.create(&file_name(header.number))?;
+    file.set_length(u64::from(header.slots) * header.segment_bytes)?;
+    let reserved = (header.segment_bytes / RESERVE_FRACTION).max(SegmentHeader::BYTES as u64);
+    file.reserve(0, reserved)?;
+    file.write_all_at(&header.encode(), 0)?;
+    file.sync().map_err(&sync_failed)?;
+    storage.sync_directory().map_err(&sync_failed)?;
+    let segment = Arc::new(Segment::map(file, header)?);
+    Ok((segment, header.start + reserved))
+}

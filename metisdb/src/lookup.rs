@@ -1,0 +1,233 @@
+//! How a record is found: by the index and the log's maps alone.
+//!
+//! Reading takes no lock and never waits: an index line, the record, and one step along `previous` for each newer version of
+//! the key than the one asked for.
+//!
+//! Invariants:
+//! * R1 (rule 10): a record's checksum is verified before its key or its version is believed; the index entry remembers that.
+//! * R2: versions fall strictly along `previous`, so every walk ends.
+//! * R3 (rule 9): a slot counts only if its record is not older than the account's last wipe at or before the version read.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use alloy_primitives::{Address, B256, U256};
+
+use crate::{
+    error::{Error, Result},
+    index::{Candidate, Index},
+    key::{AccountId, KeyHasher, RecordKey},
+    log::{
+        Damage,
+        record::{self, Body, Record, StoredAccount},
+        segment::SegmentTable,
+    },
+    probe,
+    storage::Storage,
+};
+
+/// All that reading needs.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    pub(crate) index: Index,
+    pub(crate) table: SegmentTable,
+    pub(crate) hasher: KeyHasher,
+    pub(crate) wipes: WipeFilter,
+    /// Whether some account id is salted (see `key`).
+    pub(crate) salted: AtomicBool,
+    pub(crate) verify_every_read: bool,
+    pub(crate) storage: Arc<dyn Storage>,
+}
+
+/// A record that was found, and where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'s> {
+    pub(crate) position: u64,
+    pub(crate) record: Record<'s>,
+}
+
+impl Lookup {
+    /// The record of a key that is newest at or before `version`; tombstones are found too.
+    #[inline]
+    pub(crate) fn find<'s>(
+        &'s self,
+        hash: u64,
+        version: u64,
+        is_key: impl Fn(&Body<'_>) -> bool,
+    ) -> Result<Option<Found<'s>>> {
+        let found = self.index.find(hash, |candidate| {
+            let record = self.load_candidate(&candidate)?;
+            if !is_key(&record.body) {
+                return Ok(None);
+            }
+            let found = Found { position: candidate.position, record };
+            if record.version <= version {
+                return Ok(Some(Some(found)));
+            }
+            self.walk_back(found, version).map(Some)
+        })?;
+        Ok(found.flatten())
+    }
+
+    /// Like [`Store::find`] for any key.
+    pub(crate) fn find_key(&self, key: &RecordKey, version: u64) -> Result<Option<Found<'_>>> {
+        self.find(self.hasher.record(key), version, |body| body.key() == *key)
+    }
+
+    fn walk_back<'s>(&'s self, mut found: Found<'s>, version: u64) -> Result<Option<Found<'s>>> {
+        while found.record.version > version {
+            let Some(previous) = found.record.previous else { return Ok(None) };
+            let record = self.load(previous, false)?;
+            if record.version >= found.record.version {
+                let expected = format!("a version below {}", found.record.version);
+                return Err(self.damage(Damage::new(expected, format!("{}", record.version)), previous));
+            }
+            found = Found { position: previous, record };
+        }
+        Ok(Some(found))
+    }
+
+    #[inline]
+    fn load_candidate(&self, candidate: &Candidate<'_>) -> Result<Record<'_>> {
+        let record = self.load(candidate.position, candidate.verified)?;
+        if !candidate.verified {
+            candidate.mark_verified();
+        }
+        Ok(record)
+    }
+
+    /// The record at a position that the index or a live record names, verified unless it was before (R1).
+    #[inline]
+    pub(crate) fn load(&self, position: u64, verified: bool) -> Result<Record<'_>> {
+        // SAFETY: positions come from index entries and `previous` pointers reached under a pin or the
+        // commit lock, which keep the record's segment (invariants L1 and P1); only the record's own
+        // bytes, bounded by its length, are used.
+        let Some(mut bytes) = (unsafe { self.table.bytes(position) }) else {
+            return Err(self.damage(Damage::new("a position inside the log", format!("{position}")), position));
+        };
+        let length = match record::length(bytes) {
+            Ok(length) => length,
+            Err(_) => {
+                // SAFETY: as above.
+                bytes = unsafe { self.table.bytes_to_segment_end(position) }.unwrap_or(bytes);
+                record::length(bytes).map_err(|damage| self.damage(damage, position))?
+            }
+        };
+        if (!verified || self.verify_every_read) && !probe::skip("record-verify") {
+            record::verify(bytes, length, position).map_err(|damage| self.damage(damage, position))?;
+        }
+        record::decode(bytes, length).map_err(|damage| self.damage(damage, position))
+    }
+
+    /// What the log keeps of an account at a version.
+    pub(crate) fn account_at(&self, address: &Address, version: u64) -> Result<Option<StoredAccount>> {
+        let found = self.find_account(address, version)?;
+        Ok(found.and_then(|found| match found.record.body {
+            Body::Account { stored, .. } => Some(stored),
+            _ => None,
+        }))
+    }
+
+    /// The account's record, a tombstone included.
+    pub(crate) fn find_account(&self, address: &Address, version: u64) -> Result<Option<Found<'_>>> {
+        self.find(self.hasher.account_id(address, 0).0, version, |body| {
+            matches!(body, Body::Account { address: own, .. } | Body::AccountDeleted { address: own, .. } if own == address)
+        })
+    }
+
+    /// The id under which the account's slots stand.
+    #[inline]
+    pub(crate) fn account_id(&self, address: &Address) -> Result<AccountId> {
+        if !self.salted.load(Ordering::Acquire) {
+            return Ok(self.hasher.account_id(address, 0));
+        }
+        let salt = match self.find_account(address, u64::MAX)?.map(|found| found.record.body) {
+            Some(Body::Account { stored, .. }) => stored.salt,
+            Some(Body::AccountDeleted { salt, .. }) => salt,
+            _ => 0,
+        };
+        Ok(self.hasher.account_id(address, salt))
+    }
+
+    /// The record of a slot, a tombstone or a wiped one included.
+    #[inline]
+    pub(crate) fn find_slot(&self, account: AccountId, slot: &U256, version: u64) -> Result<Option<Found<'_>>> {
+        self.find(
+            self.hasher.slot(account, slot),
+            version,
+            |body| matches!(body, Body::Slot { account: own, slot: number, .. } if *own == account && number == slot),
+        )
+    }
+
+    /// The value of a slot at a version.
+    #[inline]
+    pub(crate) fn slot_at(&self, account: AccountId, slot: &U256, version: u64) -> Result<U256> {
+        let Some(found) = self.find_slot(account, slot, version)? else { return Ok(U256::ZERO) };
+        let Body::Slot { value, .. } = found.record.body else { return Ok(U256::ZERO) };
+        if self.wipes.may_contain(account)
+            && let Some(wipe) = self.find_key(&RecordKey::Wipe(account), version)?
+            && found.record.version < wipe.record.version
+        {
+            return Ok(U256::ZERO);
+        }
+        Ok(value)
+    }
+
+    /// Code by its hash, if it was stored at or before the version.
+    pub(crate) fn code_at(&self, hash: &B256, version: u64) -> Result<Option<&[u8]>> {
+        let found = self.find_key(&RecordKey::Code(*hash), version)?;
+        Ok(found.and_then(|found| match found.record.body {
+            Body::Code { code, .. } => Some(code),
+            _ => None,
+        }))
+    }
+
+    /// Makes the records of these keys' hashes come closer, lines first, then records.
+    pub(crate) fn prefetch(&self, hashes: &[u64]) {
+        for hash in hashes {
+            self.index.prefetch(*hash);
+        }
+        for hash in hashes {
+            let first: Result<_, std::convert::Infallible> =
+                self.index.find(*hash, |candidate| Ok(Some(candidate.position)));
+            if let Ok(Some(position)) = first {
+                self.table.prefetch(position);
+            }
+        }
+    }
+
+    /// The error for damage at a position in the log.
+    #[cold]
+    pub(crate) fn damage(&self, damage: Damage, position: u64) -> Error {
+        let (path, offset) = self.table.place(&*self.storage, position);
+        metrics::counter!("metisdb.corruption").increment(1);
+        damage.at("record", path, offset)
+    }
+}
+
+/// Which accounts may ever have been wiped: false positives cost a look-up, false negatives do not occur.
+///
+/// Bits are only ever set, by the writer, before the wipe is published.
+#[derive(Debug)]
+pub(crate) struct WipeFilter(Box<[AtomicU64]>);
+
+impl WipeFilter {
+    const BITS: u64 = 1 << 20;
+
+    pub(crate) fn new() -> Self {
+        Self((0..Self::BITS / 64).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    pub(crate) fn insert(&self, account: AccountId) {
+        let bit = account.0 % Self::BITS;
+        self.0[(bit / 64) as usize].fetch_or(1 << (bit % 64), Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn may_contain(&self, account: AccountId) -> bool {
+        let bit = account.0 % Self::BITS;
+        self.0[(bit / 64) as usize].load(Ordering::Relaxed) & 1 << (bit % 64) != 0
+    }
+}

@@ -1,0 +1,170 @@
+//! How a database is created and opened.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    db::Db,
+    error::{Error, Result},
+    log::segment::SegmentHeader,
+    storage::{DiskStorage, Storage},
+};
+
+/// Options of a database handle. The defaults are safe, and fast without tuning.
+///
+/// ```
+/// # fn main() -> metisdb::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("state");
+/// let db = metisdb::Options::new().retain_versions(1_000).create(&path)?;
+/// db.close()?;
+/// let db = metisdb::Options::new().open(&path)?;
+/// # db.close()
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) retain_versions: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) expected_keys: u64,
+    pub(crate) verify_every_read: bool,
+    pub(crate) checkpoint_log_bytes: u64,
+    pub(crate) max_unsynced_bytes: u64,
+    allow_network_filesystem: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            retain_versions: 128,
+            segment_bytes: 64 << 20,
+            expected_keys: 300_000,
+            verify_every_read: false,
+            checkpoint_log_bytes: 64 << 20,
+            max_unsynced_bytes: 64 << 20,
+            allow_network_filesystem: false,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many versions before the newest stay readable by [`Db::snapshot_at`]; 128 by default. Versions that a snapshot
+    /// holds stay readable through it whatever this says.
+    pub fn retain_versions(mut self, versions: u64) -> Self {
+        self.retain_versions = versions;
+        self
+    }
+
+    /// Size of a log file in bytes, a power of two from 64 KiB to 1 GiB; 64 MiB by default. Fixed at creation; the log
+    /// can grow to 2^20 times this, and to 64 TiB.
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// How many keys to expect: sizes the index at the start, which then grows as needed, up to 2^17 times as many.
+    /// 300,000 by default.
+    pub fn expected_keys(mut self, keys: u64) -> Self {
+        self.expected_keys = keys;
+        self
+    }
+
+    /// Verify a record's checksum on every read, instead of on the first read of it since the database was opened. Catches
+    /// memory that goes bad, too. Off by default.
+    pub fn verify_every_read(mut self, always: bool) -> Self {
+        self.verify_every_read = always;
+        self
+    }
+
+    /// Take a checkpoint by itself once the log behind the last one has this many bytes and is no shorter than the index;
+    /// 64 MiB by default. Bounds the work of opening after a crash. `u64::MAX`: only by [`Db::checkpoint`] and
+    /// [`Db::close`].
+    pub fn checkpoint_log_bytes(mut self, bytes: u64) -> Self {
+        self.checkpoint_log_bytes = bytes;
+        self
+    }
+
+    /// Most bytes that pipelined commits may leave unsynced: a commit that goes beyond syncs first. 64 MiB by default.
+    pub fn max_unsynced_bytes(mut self, bytes: u64) -> Self {
+        self.max_unsynced_bytes = bytes;
+        self
+    }
+
+    /// Accept network and user-space filesystems for writing. Their syncs and maps cannot be trusted to keep what this crate promises.
+    pub fn allow_network_filesystem(mut self, allow: bool) -> Self {
+        self.allow_network_filesystem = allow;
+        self
+    }
+
+    /// Creates a database in an empty or missing folder and opens it.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::ForeignFile`] where the folder holds anything else, [`Error::InvalidOption`], [`Error::Locked`],
+    /// [`Error::NetworkFilesystem`], [`Error::Io`].
+    pub fn create(self, path: impl AsRef<Path>) -> Result<Db> {
+        self.check()?;
+        let storage = DiskStorage::create(path.as_ref(), self.allow_network_filesystem)?;
+        self.create_on(Arc::new(storage))
+    }
+
+    /// Opens a database for reading and writing, recovering it first if it was not closed.
+    ///
+    /// # Errors
+    /// [`Error::NotADatabase`], [`Error::Locked`] (says by whom), [`Error::FormatVersion`], [`Error::ForeignFile`],
+    /// [`Error::Corruption`] where acknowledged data is damaged, [`Error::NetworkFilesystem`], [`Error::Io`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
+        self.check()?;
+        let storage = DiskStorage::open(path.as_ref(), self.allow_network_filesystem)?;
+        self.open_on(Arc::new(storage))
+    }
+
+    /// Opens a database for reading, beside a writer or without one: the newest durable state, which stays as it is. Writes
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Options::open`], but never [`Error::Locked`] or [`Error::NetworkFilesystem`].
+    pub fn open_read_only(self, path: impl AsRef<Path>) -> Result<Db> {
+        let storage = DiskStorage::open(path.as_ref(), true)?;
+        self.open_read_only_on(Arc::new(storage))
+    }
+
+    /// [`Options::create`] on any storage.
+    #[doc(hidden)]
+    pub fn create_on(self, storage: Arc<dyn Storage>) -> Result<Db> {
+        self.check()?;
+        Db::create(storage, self)
+    }
+
+    /// [`Options::open`] on any storage.
+    #[doc(hidden)]
+    pub fn open_on(self, storage: Arc<dyn Storage>) -> Result<Db> {
+        self.check()?;
+        Db::open(storage, self)
+    }
+
+    /// [`Options::open_read_only`] on any storage.
+    #[doc(hidden)]
+    pub fn open_read_only_on(self, storage: Arc<dyn Storage>) -> Result<Db> {
+        Db::open_read_only(storage, self)
+    }
+
+    /// Log2 of the number of lines that the index begins with.
+    pub(crate) fn initial_lines_log2(&self) -> u32 {
+        const KEYS_A_LINE: u64 = 5;
+        (self.expected_keys / KEYS_A_LINE).next_power_of_two().trailing_zeros().clamp(2, 32)
+    }
+
+    fn check(&self) -> Result<()> {
+        let segment = 1 << 16..=1 << 30;
+        if !self.segment_bytes.is_power_of_two() || !segment.contains(&self.segment_bytes) {
+            let reason = format!("{} bytes is not a power of two from 64 KiB to 1 GiB", self.segment_bytes);
+            return Err(Error::InvalidOption { option: "segment_bytes", reason });
+        }
+        const { assert!(SegmentHeader::BYTES < 1 << 16) };
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Pins: which versions someone reads.
+//!
+//! A snapshot registers the version that it reads in a slot of its own; the writer reclaims nothing that a registered
+//! version, or one at or above the horizon, can still reach. Choosing a version and registering it are one protocol:
+//!
+//! * the reader stores its version in a slot, then loads the horizon, and gives up (and chooses anew) if its
+//!   version lies below;
+//! * the reclaimer stores the new horizon, then loads all slots.
+//!
+//! Invariant P1: all four are sequentially consistent, so either the reader sees the new horizon or the reclaimer
+//! sees the pin; never neither. Hence a record is reclaimed only if no snapshot, present or future, can reach it.
+//!
+//! A slot takes a cache line of its own: readers on different cores do not disturb each other.
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use crate::probe;
+
+/// Slots in the first block; each further block is twice as long as the one before.
+const FIRST_BLOCK: usize = 64;
+const BLOCKS: usize = 24;
+const FREE: u64 = 0;
+
+/// One registered version (stored plus one, so that zero means free).
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Slot(AtomicU64);
+
+/// The pin table with the range of readable versions.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    blocks: [OnceLock<Box<[Slot]>>; BLOCKS],
+    /// Newest version that readers may see.
+    head: AtomicU64,
+    /// Oldest version that may still be pinned.
+    horizon: AtomicU64,
+    /// Where the next search for a free slot begins.
+    hint: AtomicUsize,
+}
+
+/// A registered version; dropping it lets go.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    pub(crate) version: u64,
+    block: usize,
+    slot: usize,
+}
+
+/// A version outside the readable range, which goes from `oldest` to `newest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotRetained {
+    pub(crate) oldest: u64,
+    pub(crate) newest: u64,
+}
+
+impl Pins {
+    pub(crate) fn new(head: u64, horizon: u64) -> Self {
+        Self {
+            blocks: Default::default(),
+            head: AtomicU64::new(head),
+            horizon: AtomicU64::new(horizon),
+            hint: AtomicUsize::new(0),
+        }
+    }
+
+    /// The newest published version.
+    pub(crate) fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// The oldest version that may still be pinned.
+    pub(crate) fn horizon(&self) -> u64 {
+        self.horizon.load(Ordering::SeqCst)
+    }
+
+    /// Makes a version, and all that was written for it, visible to new snapshots.
+    pub(crate) fn publish(&self, version: u64) {
+        self.head.store(version, Ordering::Release);
+    }
+
+    /// Pins the newest version.
+    pub(crate) fn pin_newest(&self) -> Pin {
+        loop {
+            let version = self.head();
+            probe::pause("pin-chosen");
+            if let Ok(pin) = self.register(version) {
+                return pin;
+            }
+        }
+    }
+
+    /// Pins a given version.
+    pub(crate) fn pin(&self, version: u64) -> Result<Pin, NotRetained> {
+        let newest = self.head();
+        if version > newest {
+            return Err(NotRetained { oldest: self.horizon(), newest });
+        }
+        probe::pause("pin-chosen");
+        self.register(version).map_err(|oldest| NotRetained { oldest, newest })
+    }
+
+    /// Stores the version in a slot and re-checks the horizon (P1).
+    fn register(&self, version: u64) -> Result<Pin, u64> {
+        let (block, slot) = self.claim(version);
+        let pin = Pin { version, block, slot };
+        probe::pause("pin-registered");
+        let horizon = self.horizon();
+        if version < horizon && !probe::skip("pin-recheck") {
+            self.release(&pin);
+            return Err(horizon);
+        }
+        Ok(pin)
+    }
+
+    fn claim(&self, version: u64) -> (usize, usize) {
+        let start = self.hint.fetch_add(1, Ordering::Relaxed);
+        for block in 0..BLOCKS {
+            let slots = self.blocks[block].get_or_init(|| (0..FIRST_BLOCK << block).map(|_| Slot::default()).collect());
+            for step in 0..slots.len() {
+                let slot = (start + step) % slots.len();
+                let cell = &slots[slot].0;
+                if cell.load(Ordering::Relaxed) == FREE
+                    && cell.compare_exchange(FREE, version + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+                {
+                    return (block, slot);
+                }
+            }
+        }
+        unreachable!("a billion snapshots are open at once")
+    }
+
+    /// Lets go of a pin.
+    pub(crate) fn release(&self, pin: &Pin) {
+        if let Some(slots) = self.blocks[pin.block].get() {
+            slots[pin.slot].0.store(FREE, Ordering::Release);
+        }
+    }
+
+    /// Raises the horizon and returns the version from which on everything must stay readable: what was
+    /// superseded at or before it is out of everyone's reach (P1).
+    pub(crate) fn raise_horizon(&self, horizon: u64) -> u64 {
+        debug_assert!(horizon <= self.head(), "P1: the newest version stays readable");
+        self.horizon.fetch_max(horizon, Ordering::SeqCst);
+        probe::pause("horizon-raised");
+        self.oldest_pinned().map_or(self.horizon(), |oldest| oldest.min(self.horizon()))
+    }
+
+    /// The oldest version that a snapshot reads.
+    pub(crate) fn oldest_pinned(&self) -> Option<u64> {
+        self.pinned().min()
+    }
+
+    /// All pinned versions, in no particular order.
+    pub(crate) fn pinned(&self) -> impl Iterator<Item = u64> {
+        let blocks = self.blocks.iter().filter_map(OnceLock::get);
+        blocks.flat_map(|slots| slots.iter()).filter_map(|slot| slot.0.load(Ordering::SeqCst).checked_sub(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_holds_the_floor_until_it_is_released() {
+        let pins = Pins::new(10, 5);
+        let old = pins.pin(5).unwrap();
+        let new = pins.pin_newest();
+        assert_eq!((old.version, new.version), (5, 10));
+        assert_eq!(pins.pin(4).unwrap_err(), NotRetained { oldest: 5, newest: 10 });
+        assert_eq!(pins.pin(11).unwrap_err(), NotRetained { oldest: 5, newest: 10 });
+        assert_eq!(pins.raise_horizon(8), 5);
+        assert!(pins.pin(5).is_err(), "an old version can not be pinned anew");
+        pins.release(&old);
+        assert_eq!(pins.raise_horizon(8), 8);
+        pins.release(&new);
+        assert_eq!(pins.oldest_pinned(), None);
+    }
+
+    #[test]
+    fn many_pins_take_further_blocks() {
+        let pins = Pins::new(1, 0);
+        let held: Vec<_> = (0..1000).map(|_| pins.pin_newest()).collect();
+        assert_eq!(pins.pinned().count(), 1000);
+        for pin in &held {
+            pins.release(pin);
+        }
+        assert_eq!(pins.pinned().count(), 0);
+    }
+}

@@ -1,0 +1,75 @@
+//! What a database holds and does.
+
+use std::sync::atomic::Ordering;
+
+use crate::store::Shared;
+
+/// A look at the database, by [`Db::stats`](crate::Db::stats).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The newest version.
+    pub version: u64,
+    /// The oldest version that [`Db::snapshot_at`](crate::Db::snapshot_at) gives.
+    pub oldest_version: u64,
+    /// Snapshots that are open, clones not counted.
+    pub snapshots: u64,
+    /// The oldest version that a snapshot holds: what was superseded since then stays on disk.
+    pub oldest_snapshot: Option<u64>,
+    /// Keys in the index, deleted ones that still hide something included.
+    pub keys: u64,
+    /// Memory of the index in use.
+    pub index_bytes: u64,
+    /// Files of the log.
+    pub segments: u64,
+    /// Position at which the log ends: bytes ever written to it.
+    pub log_position: u64,
+    /// Bytes that the files of the log take on disk, space reserved ahead included.
+    pub log_disk_bytes: u64,
+    /// Bytes of records that some readable version can reach.
+    pub live_bytes: u64,
+    /// Bytes of records that only versions older than the newest can reach: what retention and open snapshots cost.
+    pub history_bytes: u64,
+    /// Bytes of records that went out of reach since the database was opened.
+    pub reclaimed_bytes: u64,
+    /// Files of the log dropped since the database was opened.
+    pub dropped_segments: u64,
+    /// Bytes on disk that they gave back.
+    pub dropped_bytes: u64,
+    /// Bytes of the log that are not synced yet.
+    pub unsynced_bytes: u64,
+    /// Bytes of the log that opening after a crash would replay.
+    pub replay_bytes: u64,
+    /// Commits since the database was opened.
+    pub commits: u64,
+    /// Checkpoints since the database was opened.
+    pub checkpoints: u64,
+}
+
+pub(crate) fn stats(store: &Shared) -> Stats {
+    let writer = store.writer.lock();
+    let index = store.lookup.index.stats();
+    let segments = store.lookup.table.all();
+    let appended = writer.tail.position;
+    let counters = &store.counters;
+    Stats {
+        version: store.pins.head(),
+        oldest_version: store.pins.horizon(),
+        snapshots: store.pins.pinned().count() as u64,
+        oldest_snapshot: store.pins.oldest_pinned(),
+        keys: index.entries,
+        index_bytes: index.memory_bytes,
+        segments: segments.len() as u64,
+        log_position: appended,
+        log_disk_bytes: segments.iter().map(|segment| segment.file.allocated_bytes().unwrap_or(0)).sum(),
+        live_bytes: writer.ledger.live.values().sum(),
+        history_bytes: writer.ledger.retired.iter().map(|row| row.bytes).sum(),
+        reclaimed_bytes: writer.ledger.reclaimed_bytes,
+        dropped_segments: counters.dropped_segments.load(Ordering::Relaxed),
+        dropped_bytes: counters.dropped_bytes.load(Ordering::Relaxed),
+        unsynced_bytes: appended.saturating_sub(store.log.durable_upto()),
+        replay_bytes: appended.saturating_sub(writer.checkpoint_position),
+        commits: counters.commits.load(Ordering::Relaxed),
+        checkpoints: counters.checkpoints.load(Ordering::Relaxed),
+    }
+}

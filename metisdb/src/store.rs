@@ -1,0 +1,86 @@
+//! What an open database consists of.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    error::{Error, Result},
+    ledger::Ledger,
+    log::append::{Log, Tail},
+    lookup::Lookup,
+    options::Options,
+    pins::Pins,
+    storage::Lock,
+    superblock::Superblock,
+};
+
+/// Everything that the handles of one open database share.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) options: Options,
+    pub(crate) lookup: Lookup,
+    pub(crate) log: Log,
+    pub(crate) pins: Pins,
+    pub(crate) writer: Mutex<Writer>,
+    /// Held while a checkpoint is taken.
+    pub(crate) checkpoint: Mutex<CheckpointState>,
+    pub(crate) counters: Counters,
+    /// `None` for a read-only handle.
+    pub(crate) lock: Option<Box<dyn Lock>>,
+    /// The process that opened the handle (rule 19).
+    pub(crate) process: u32,
+}
+
+/// Shared by all handles.
+pub(crate) type Shared = Arc<Store>;
+
+/// State of the one writer.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) tail: Tail,
+    pub(crate) ledger: Ledger,
+    /// Where the newest checkpoint stands in the log.
+    pub(crate) checkpoint_position: u64,
+}
+
+/// What the superblocks on disk say.
+#[derive(Debug)]
+pub(crate) struct CheckpointState {
+    pub(crate) newest: Superblock,
+    /// Segments that only the newest superblock leaves out: they go with the next one (rule 1).
+    pub(crate) leaving: Vec<u64>,
+}
+
+/// Numbers for [`crate::Stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) dropped_segments: AtomicU64,
+    pub(crate) dropped_bytes: AtomicU64,
+    pub(crate) reclaimed_bytes: AtomicU64,
+    /// Whether a checkpoint that was started by itself is under way.
+    pub(crate) checkpoint_running: AtomicBool,
+}
+
+impl Store {
+    /// # Errors
+    /// [`Error::ForkedProcess`] in a child of the process that opened the handle (rule 19).
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.process == std::process::id() { Ok(()) } else { Err(Error::ForkedProcess) }
+    }
+
+    /// # Errors
+    /// Unless the handle may write.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.lock.is_none() {
+            return Err(Error::ReadOnly);
+        }
+        self.check_process()?;
+        self.log.check_poison()
+    }
+}
