@@ -33,7 +33,7 @@ pub struct CheckReport {
     pub segments: u64,
     /// Sound superblocks; with one of two the database is sound but has lost its reserve.
     pub superblocks: u64,
-    /// Whether an image of the index is in force and sound.
+    /// Whether an image of the index is in force and sound. Without one the next open reads the whole log.
     pub image: bool,
     /// Commits read in the log.
     pub commits: u64,
@@ -52,8 +52,11 @@ pub(crate) fn check(store: &Shared, level: CheckLevel) -> Result<CheckReport> {
     let superblocks = superblock::read(storage)?.ok_or_else(|| Error::NotADatabase { path: storage.path() })?;
     let mut report = CheckReport { superblocks: 1 + u64::from(superblocks.older.is_some()), ..CheckReport::default() };
     if let Some(reference) = state.newest.image {
-        image::read(storage, &state.newest, reference)?;
-        report.image = true;
+        report.image = match image::read(storage, &state.newest, reference) {
+            Ok(_) => true,
+            Err(error) if image::is_mendable(&error) => false,
+            Err(error) => return Err(error),
+        };
     }
     let (files, version, floor) = files(store, &state.newest.segments)?;
     report.segments = files.len() as u64;

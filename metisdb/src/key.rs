@@ -28,9 +28,9 @@ pub(crate) enum RecordKey {
 pub(crate) struct KeyHasher {
     accounts: SipHasher13,
     slots: SipHasher13,
-    /// Test-only: bits of the address hash that are kept, to force ids to collide.
+    /// Bits of the address hash that make the account id: tests force collisions.
     #[cfg(test)]
-    id_mask: u64,
+    pub(crate) id_mask: u64,
 }
 
 impl KeyHasher {
@@ -45,12 +45,6 @@ impl KeyHasher {
             #[cfg(test)]
             id_mask: u64::MAX,
         }
-    }
-
-    /// A hasher whose account ids keep only the bits of `mask`, so that tests see collisions.
-    #[cfg(test)]
-    pub(crate) fn with_weak_ids(seed: &[u8; 32], mask: u64) -> Self {
-        Self { id_mask: mask, ..Self::new(seed) }
     }
 
     /// The account's id under a salt; salt 0 is the plain hash of the address.

@@ -52,6 +52,8 @@ mod stats;
 pub mod storage;
 mod store;
 mod superblock;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use self::{

@@ -137,18 +137,18 @@ impl Lookup {
         })
     }
 
-    /// The id under which the account's slots stand.
+    /// The id under which the account's slots stand; `None` where it surely has none.
     #[inline]
-    pub(crate) fn account_id(&self, address: &Address) -> Result<AccountId> {
+    pub(crate) fn account_id(&self, address: &Address) -> Result<Option<AccountId>> {
         if !self.salted.load(Ordering::Acquire) {
-            return Ok(self.hasher.account_id(address, 0));
+            return Ok(Some(self.hasher.account_id(address, 0)));
         }
         let salt = match self.find_account(address, u64::MAX)?.map(|found| found.record.body) {
             Some(Body::Account { stored, .. }) => stored.salt,
             Some(Body::AccountDeleted { salt, .. }) => salt,
-            _ => 0,
+            _ => return Ok(None),
         };
-        Ok(self.hasher.account_id(address, salt))
+        Ok(Some(self.hasher.account_id(address, salt)))
     }
 
     /// The record of a slot, a tombstone or a wiped one included.

@@ -30,6 +30,9 @@ pub struct Options {
     pub(crate) checkpoint_log_bytes: u64,
     pub(crate) max_unsynced_bytes: u64,
     allow_network_filesystem: bool,
+    /// Bits of the address hash that make the account id: tests force collisions.
+    #[cfg(test)]
+    pub(crate) account_id_mask: u64,
 }
 
 impl Default for Options {
@@ -42,6 +45,8 @@ impl Default for Options {
             checkpoint_log_bytes: 64 << 20,
             max_unsynced_bytes: 64 << 20,
             allow_network_filesystem: false,
+            #[cfg(test)]
+            account_id_mask: u64::MAX,
         }
     }
 }

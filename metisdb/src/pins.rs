@@ -37,6 +37,8 @@ pub(crate) struct Pins {
     head: AtomicU64,
     /// Oldest version that may still be pinned.
     horizon: AtomicU64,
+    /// Everything superseded at or before this version may be gone.
+    floor: AtomicU64,
     /// Where the next search for a free slot begins.
     hint: AtomicUsize,
 }
@@ -62,6 +64,7 @@ impl Pins {
             blocks: Default::default(),
             head: AtomicU64::new(head),
             horizon: AtomicU64::new(horizon),
+            floor: AtomicU64::new(0),
             hint: AtomicUsize::new(0),
         }
     }
@@ -145,7 +148,14 @@ impl Pins {
         debug_assert!(horizon <= self.head(), "P1: the newest version stays readable");
         self.horizon.fetch_max(horizon, Ordering::SeqCst);
         probe::pause("horizon-raised");
-        self.oldest_pinned().map_or(self.horizon(), |oldest| oldest.min(self.horizon()))
+        let floor = self.oldest_pinned().map_or(self.horizon(), |oldest| oldest.min(self.horizon()));
+        self.floor.fetch_max(floor, Ordering::SeqCst);
+        floor
+    }
+
+    /// Everything superseded at or before this version may be gone; no pin lies below (P1).
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::SeqCst)
     }
 
     /// The oldest version that a snapshot reads.

@@ -130,7 +130,7 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
     if folder.is_unborn(&*storage)? {
         return Err(Error::NotADatabase { path: storage.path() });
     }
-    let superblocks = superblock::read(&*storage)?.ok_or_else(|| Error::NotADatabase { path: storage.path() })?;
+    let mut superblocks = superblock::read(&*storage)?.ok_or_else(|| Error::NotADatabase { path: storage.path() })?;
     let newest = &superblocks.newest;
     let files = open_files(&*storage, &folder, newest)?;
     let last_known = newest.segments.last().map_or(0, |row| row.number);
@@ -141,6 +141,10 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
     let segments = scan::open_segments(files, &newest.identity, last_known, known_end)?;
     let mut recovery = Recovery::begin(storage.clone(), options, newest, &segments)?;
     let mut end = recovery.replay(newest, &segments)?;
+    if !recovery.from_image {
+        // The next checkpoint writes one anew.
+        superblocks.newest.image = None;
+    }
     match access {
         Access::Write(lock) => {
             let unsynced = recovery.last_change_end() > end.durable_upto;
@@ -156,7 +160,7 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
         }
         Access::Read { beside_writer } => {
             if beside_writer {
-                end.version = recovery.version_at(end.durable_upto).unwrap_or(newest.checkpoint_version);
+                end.version = recovery.version_at(end.durable_upto).unwrap_or(superblocks.newest.checkpoint_version);
             }
             recovery.finish(superblocks.newest, &segments, end, None, Vec::new())
         }
@@ -231,6 +235,12 @@ impl Recovery {
         for file in segments {
             table.insert(Arc::new(Segment::map(file.file.clone(), &file.header)?));
         }
+        #[cfg_attr(not(test), expect(unused_mut, reason = "only tests weaken it"))]
+        let mut hasher = KeyHasher::new(&newest.identity.seed);
+        #[cfg(test)]
+        {
+            hasher.id_mask = options.account_id_mask;
+        }
         let wipes = WipeFilter::new();
         for account in ledger.wiped.keys() {
             wipes.insert(*account);
@@ -238,7 +248,7 @@ impl Recovery {
         let lookup = Lookup {
             index,
             table,
-            hasher: KeyHasher::new(&newest.identity.seed),
+            hasher,
             wipes,
             salted: AtomicBool::new(ledger.salted),
             verify_every_read: options.verify_every_read,

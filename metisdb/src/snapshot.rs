@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 
 use crate::{
     error::Result,
-    key::{AccountId, RecordKey},
+    key::RecordKey,
     log::record::Body,
     lookup::Lookup,
     pins::Pin,
@@ -48,6 +48,7 @@ impl Snapshot {
     }
 
     fn lookup(&self) -> &Lookup {
+        debug_assert!(self.version() >= self.pinned.store.pins.floor(), "P1: what a snapshot reads is not reclaimed");
         &self.pinned.store.lookup
     }
 
@@ -64,8 +65,10 @@ impl Snapshot {
     /// A storage slot; zero where it is not set.
     #[inline]
     pub fn storage(&self, address: &Address, slot: U256) -> Result<U256> {
-        let account = self.lookup().account_id(address)?;
-        self.lookup().slot_at(account, &slot, self.version())
+        match self.lookup().account_id(address)? {
+            Some(account) => self.lookup().slot_at(account, &slot, self.version()),
+            None => Ok(U256::ZERO),
+        }
     }
 
     /// Whether any slot of the account is set (EIP-7610 asks that of the address of a new contract).
@@ -97,14 +100,14 @@ impl Snapshot {
     pub fn get_many(&self, keys: &[Key]) -> Result<Vec<Value>> {
         let mut values = Vec::with_capacity(keys.len());
         let mut hashes = [0; BATCH];
-        let mut accounts = [AccountId(0); BATCH];
+        let mut accounts = [None; BATCH];
         for batch in keys.chunks(BATCH) {
             for (index, key) in batch.iter().enumerate() {
                 hashes[index] = match key {
                     Key::Account(address) => self.lookup().hasher.account_id(address, 0).0,
                     Key::Storage(address, slot) => {
                         accounts[index] = self.lookup().account_id(address)?;
-                        self.lookup().hasher.slot(accounts[index], slot)
+                        accounts[index].map_or(0, |account| self.lookup().hasher.slot(account, slot))
                     }
                     Key::Code(hash) => self.lookup().hasher.record(&RecordKey::Code(*hash)),
                 };
@@ -113,9 +116,10 @@ impl Snapshot {
             for (index, key) in batch.iter().enumerate() {
                 values.push(match key {
                     Key::Account(address) => Value::Account(self.account(address)?),
-                    Key::Storage(_, slot) => {
-                        Value::Storage(self.lookup().slot_at(accounts[index], slot, self.version())?)
-                    }
+                    Key::Storage(_, slot) => Value::Storage(match accounts[index] {
+                        Some(account) => self.lookup().slot_at(account, slot, self.version())?,
+                        None => U256::ZERO,
+                    }),
                     Key::Code(hash) => Value::Code(self.code(hash)?),
                 });
             }

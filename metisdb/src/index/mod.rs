@@ -17,11 +17,12 @@
 //!
 //! 1. The marker never returns to an earlier value: it rises with every split, and once more within
 //!    a split that cuts off overflow lines.
-//! 2. Every store into a slot has release order and comes after the marker stores that precede it
-//!    in the program. A reader that loads what it stored and then, past an acquire fence, loads the
-//!    marker, gets at least that marker. So of a lookup that loaded the same marker twice,
-//!    whatever it saw was stored before the marker's next store, and it started after the marker's
-//!    last one. Below, *under a marker* means between its store and the next.
+//! 2. Every store into a slot has release order and comes, in the program, after the marker stores
+//!    that precede it. (A reader that notes a checked checksum only continues the release sequence
+//!    of the store it extends.) A reader that loads what was stored, and past an acquire fence the
+//!    marker, gets at least that marker. So whatever a lookup sees that loads the same marker
+//!    twice was stored before the next marker, and nothing that preceded this marker is hidden
+//!    from it. Below, a lookup *under a marker* is one that loaded it first.
 //! 3. An entry moves to another line only in a split: it is copied into the new line first, then
 //!    the marker that makes the new line known is stored, and then it is cleared from the old line.
 //!    A lookup that saw it cleared under the old marker finds the marker changed; one that loaded
@@ -32,19 +33,20 @@
 //! 5. Within a chain, an entry moves towards the front only in a split: it is copied down, then the
 //!    marker is stored once more, and only then the overflow line is cut off by overwriting the
 //!    link to it. A lookup that scanned the front before the copy came and then missed the link
-//!    finds the marker changed (2); one that loaded the second marker scans the copy. The last
-//!    entry may itself replace the link: that slot is loaded once, and either leads to the entry.
+//!    finds the marker changed; one under the second marker scans the copy. One entry may itself
+//!    replace the link and is nowhere else: a lookup gets either that entry or the link to it.
 //! 6. An overflow line that is cut off stays as it is until a later marker has been stored, that
-//!    of the next split. A lookup under the marker that came before the cut may be on the line, and
-//!    finds there what the line held. A lookup that sees it written again finds the marker changed.
+//!    of the next split. A lookup under the second marker of 5 may have loaded the link before the
+//!    cut, and finds on the line what it held. A lookup that sees the line written again, for use
+//!    in another chain, finds the marker changed.
 //! 7. Chunks of lines stay mapped, at the same address, as long as the index: a link that a reader
 //!    loaded, however long ago, leads to a line.
 //!
-//! What a lookup accepts is right whatever happens meanwhile: an entry it sees was the newest of
-//! its key at some moment since the lookup began. For an entry that was replaced before it began
-//! was replaced in its slot or in a copy the lookup is led to, and of two copies of one entry,
-//! which exist only within a split, none is ever reached again once the split is done. (A lookup
-//! that began earlier may find the copy on a line that is cut off, which was right when it began.)
+//! What a lookup accepts is right whatever happens meanwhile: an entry that it sees was the newest
+//! of its key at some moment since the lookup began. An entry is replaced in its slot, and has a
+//! second copy only within one insert and its splits, which replace nothing; after these the copy
+//! that was moved away is overwritten or on a line cut off, where only a lookup that began before
+//! can be.
 //!
 //! # Why the writer leaks nothing
 //!

@@ -15,7 +15,9 @@ pub(super) fn tag_hints(line: &Line, tag: u32) -> u32 {
     // eight of them fill two vectors. Every x86-64 processor has these instructions.
     // SAFETY: reads the 64 bytes of `line`, which are aligned, and writes registers only. Another
     // thread may store into the line meanwhile: to the language a block of assembly is opaque, and
-    // to the processor each aligned half of an entry is read whole, before any later load.
+    // the processor reads each aligned half of an entry whole. It also keeps loads in order, and
+    // the compiler moves none across the block, so that a slot without hint is as good as one
+    // loaded as an atomic before the marker is loaded again.
     unsafe {
         std::arch::asm!(
             "movaps {low}, xmmword ptr [{line}]",

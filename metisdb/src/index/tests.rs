@@ -6,7 +6,7 @@ mod model;
 
 use std::convert::Infallible;
 
-use super::Index;
+use super::{Candidate, Index, SplitPause};
 
 /// A permutation of the 64-bit numbers without visible pattern.
 fn mix(number: u64) -> u64 {
@@ -15,6 +15,14 @@ fn mix(number: u64) -> u64 {
     x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ x >> 31
 }
+
+/// Any thread may use an index and the handles to it.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Index>();
+    shared::<Candidate<'_>>();
+    shared::<SplitPause<'_>>();
+};
 
 /// Inserts with the memory for it.
 fn insert(index: &Index, hash: u64, position: u64) {

@@ -225,6 +225,33 @@ fn visitors_end_the_search_and_fail_it() {
     assert_eq!(failed, Err(io::ErrorKind::Other));
 }
 
+#[test]
+fn a_lookup_overtaken_by_growth_starts_anew() {
+    let index = Index::new(2).unwrap();
+    insert(&index, mix(0), 8);
+    let mut visits = 0;
+    let found: Result<_, Infallible> = index.find(mix(0), |candidate| {
+        visits += 1;
+        if visits == 1 {
+            // The table grows while the lookup is at work, which then rejects what it saw.
+            (1..200).for_each(|key| insert(&index, mix(key), 8 + key * 8));
+        }
+        Ok((visits > 1).then_some(candidate.position))
+    });
+    assert_eq!(found, Ok(Some(8)));
+}
+
+#[test]
+fn an_outdated_candidate_is_not_marked() {
+    let index = Index::new(2).unwrap();
+    insert(&index, 1, 8);
+    let found: Result<_, Infallible> = index.find(1, |candidate| Ok(Some(candidate)));
+    let outdated = found.unwrap().unwrap();
+    assert!(index.replace(1, 8, 16));
+    outdated.mark_verified();
+    assert!(!is_verified(&index, 1, 16));
+}
+
 /// Mean number of lines that lookups of all keys touch.
 fn lines_per_lookup(index: &Index, entries: u64) -> f64 {
     let lines = 0..index.stats().lines;

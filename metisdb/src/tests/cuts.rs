@@ -1,0 +1,137 @@
+//! Power cuts at every storage operation of a history, and during recovery.
+
+use std::sync::Arc;
+
+use super::{
+    Random, disk,
+    model::{State, changes},
+    small,
+};
+use crate::{CheckLevel, Db, Durability, Error, Options, storage::SimulatedDisk};
+
+const COMMITS: u64 = 14;
+const RETAIN: u64 = 4;
+
+fn options() -> Options {
+    small().retain_versions(RETAIN)
+}
+
+/// What is known at the moment of the cut.
+#[derive(Default)]
+struct Outcome {
+    created: bool,
+    /// States of all versions that were submitted.
+    states: Vec<State>,
+    /// The newest version that was acknowledged as durable.
+    acknowledged: u64,
+}
+
+/// Runs a history that depends on the seed alone, until it ends or the disk fails.
+fn run(disk: &Arc<SimulatedDisk>, seed: u64) -> Outcome {
+    let mut outcome = Outcome { states: vec![State::default()], ..Outcome::default() };
+    let _ = run_until_failure(disk, seed, &mut outcome);
+    outcome
+}
+
+fn run_until_failure(disk: &Arc<SimulatedDisk>, seed: u64, outcome: &mut Outcome) -> Result<(), Error> {
+    let mut random = Random(seed);
+    let mut db = options().create_on(disk.clone())?;
+    outcome.created = true;
+    for _ in 0..COMMITS {
+        let (next, steps) = outcome.states.last().unwrap().next(&mut random, 9000);
+        let durable = random.one_in(2);
+        outcome.states.push(next);
+        let durability = if durable { Durability::Durable } else { Durability::Pipelined };
+        let commit = db.commit(&changes(&steps), durability)?;
+        if durable || random.one_in(4) {
+            commit.wait_durable()?;
+            outcome.acknowledged = commit.version();
+        }
+        drop(commit);
+        match random.below(8) {
+            0 => {
+                db.checkpoint()?;
+                outcome.acknowledged = db.stats().version;
+            }
+            1 => db = reopen(db, disk, outcome)?,
+            _ => {}
+        }
+    }
+    reopen(db, disk, outcome)?;
+    Ok(())
+}
+
+fn reopen(db: Db, disk: &Arc<SimulatedDisk>, outcome: &mut Outcome) -> Result<Db, Error> {
+    let version = db.stats().version;
+    db.close()?;
+    outcome.acknowledged = version;
+    options().open_on(disk.clone())
+}
+
+/// Opens what a power loss left and compares it with what is known. Returns the number of operations of the opening.
+fn judge(left: SimulatedDisk, outcome: &Outcome, case: &str) -> u64 {
+    let left = Arc::new(left);
+    let db = match options().open_on(left.clone()) {
+        Ok(db) => db,
+        Err(Error::NotADatabase { .. }) if !outcome.created => {
+            options().create_on(left).unwrap_or_else(|error| panic!("{case}: creating again: {error}"));
+            return 0;
+        }
+        Err(error) => panic!("{case}: {error}"),
+    };
+    let operations = left.operations();
+    let stats = db.stats();
+    let version = stats.version;
+    assert!(version >= outcome.acknowledged, "{case}: version {version}, acknowledged {}", outcome.acknowledged);
+    assert!(version < outcome.states.len() as u64, "{case}: version {version} was never submitted");
+    for readable in stats.oldest_version..=version {
+        outcome.states[readable as usize].assert_equals(&db.snapshot_at(readable).unwrap());
+    }
+    db.check(CheckLevel::Full).unwrap_or_else(|error| panic!("{case}: {error}"));
+    drop(db);
+    // What was recovered is durable: a second loss right after changes nothing, and recovering it writes nothing.
+    let again = Arc::new(left.after_power_loss(0));
+    let db = options().open_on(again.clone()).unwrap_or_else(|error| panic!("{case}: again: {error}"));
+    assert_eq!(db.stats().version, version, "{case}: after a second loss");
+    assert_eq!(again.operations(), 0, "{case}: recovering a recovered database writes nothing");
+    let (next, steps) = outcome.states[version as usize].next(&mut Random(7), 100);
+    db.commit(&changes(&steps), Durability::Durable).unwrap_or_else(|error| panic!("{case}: {error}"));
+    next.assert_equals(&db.snapshot().unwrap());
+    operations
+}
+
+/// Cuts the history of a seed at operations `first`, `first + step`, ... and returns how many crash states that took.
+fn enumerate(seed: u64, first: u64, step: u64, losses: u64) -> u64 {
+    let whole = disk(seed);
+    let outcome = run(&whole, seed);
+    assert_eq!(outcome.states.len() as u64, COMMITS + 1, "the history runs to its end when nothing is cut");
+    let total = whole.operations();
+    let mut states = 0;
+    for cut in (first..total).step_by(step as usize) {
+        let disk = disk(seed);
+        disk.cut_after(cut);
+        let outcome = run(&disk, seed);
+        for loss in 0..losses {
+            let case = format!("seed {seed}, cut {cut} of {total}, loss {loss}");
+            let operations = judge(disk.after_power_loss(loss), &outcome, &case);
+            states += 1;
+            if loss >= 2 && operations > 0 {
+                let nested = cut % operations;
+                let left = Arc::new(disk.after_power_loss(loss));
+                left.cut_after(nested);
+                drop(options().open_on(left.clone()));
+                let case = format!("{case}, recovery cut at {nested}");
+                judge(left.after_power_loss(loss + cut), &outcome, &case);
+                states += 1;
+            }
+        }
+    }
+    states
+}
+
+#[test]
+fn a_cut_at_every_operation_loses_nothing_acknowledged() {
+    let states: u64 = (0..8).map(|seed| enumerate(seed, 0, 1, 5)).sum();
+    println!("{states} crash states");
+    assert!(states > 1000);
+}

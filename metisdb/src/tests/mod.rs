@@ -1,0 +1,52 @@
+//! Tests of the whole store, against a naive model and on the simulated disk.
+
+mod bad_input;
+mod cuts;
+mod histories;
+mod model;
+mod readers;
+mod spec;
+
+use std::sync::Arc;
+
+use alloy_primitives::U256;
+
+use crate::{Options, storage::SimulatedDisk};
+
+/// A small generator of numbers (splitmix64), so that a failing case is told by one seed.
+#[derive(Clone, Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+}
+
+fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+fn wide(number: u64) -> U256 {
+    U256::from_limbs([mix(number), mix(number + 1), mix(number + 2), mix(number + 3) | 1 << 63])
+}
+
+/// Small files and a small index, so that they grow within a test; checkpoints only when asked for.
+fn small() -> Options {
+    Options::new().segment_bytes(1 << 16).expected_keys(0).checkpoint_log_bytes(u64::MAX)
+}
+
+fn disk(seed: u64) -> Arc<SimulatedDisk> {
+    Arc::new(SimulatedDisk::new(seed))
+}

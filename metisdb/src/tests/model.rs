@@ -1,0 +1,167 @@
+//! A naive model of the state, every version a map of its own, and random histories for both.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+
+use super::{Random, mix, wide};
+use crate::{Account, Block, Changes, Key, Snapshot, Value};
+
+const ADDRESSES: u64 = 10;
+const SLOTS: u64 = 8;
+const BLOCKS: u64 = 6;
+
+/// One call on [`Changes`].
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Set(Address, Account),
+    Delete(Address),
+    Wipe(Address),
+    Slot(Address, U256, U256),
+    Code(B256, Bytes),
+    Block(Block),
+}
+
+/// The state at one version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    accounts: BTreeMap<Address, Account>,
+    slots: BTreeMap<(Address, U256), U256>,
+    codes: BTreeMap<B256, Bytes>,
+    blocks: BTreeMap<u64, Block>,
+}
+
+fn address(number: u64) -> Address {
+    Address::from_slice(&mix(number + 1).to_be_bytes().repeat(3)[..20])
+}
+
+fn slot(number: u64) -> U256 {
+    if number == 0 { U256::MAX } else { U256::from(number) }
+}
+
+impl State {
+    fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Set(address, account) => {
+                self.accounts.insert(*address, *account);
+            }
+            Step::Delete(address) => {
+                self.accounts.remove(address);
+                self.slots.retain(|(own, _), _| own != address);
+            }
+            Step::Wipe(address) => self.slots.retain(|(own, _), _| own != address),
+            Step::Slot(address, slot, value) if value.is_zero() => {
+                self.slots.remove(&(*address, *slot));
+            }
+            Step::Slot(address, slot, value) => {
+                self.slots.insert((*address, *slot), *value);
+            }
+            Step::Code(hash, code) => {
+                self.codes.insert(*hash, code.clone());
+            }
+            Step::Block(block) => {
+                self.blocks.insert(block.number, *block);
+            }
+        }
+    }
+
+    /// Random steps that make the next state; `bulk` code bytes now and then, to fill segments.
+    pub(super) fn next(&self, random: &mut Random, bulk: usize) -> (Self, Vec<Step>) {
+        let mut state = self.clone();
+        let mut steps = Vec::new();
+        for _ in 0..random.below(12) {
+            let address = address(random.below(ADDRESSES));
+            let step = match random.below(20) {
+                0 | 1 => Step::Delete(address),
+                2 => Step::Wipe(address),
+                3 => {
+                    let code: Bytes = vec![random.below(40) as u8; 1 + random.below(bulk as u64 + 1) as usize].into();
+                    Step::Code(keccak256(&code), code)
+                }
+                4..=7 => Step::Set(address, random_account(random)),
+                _ => {
+                    if !state.accounts.contains_key(&address) {
+                        let step = Step::Set(address, random_account(random));
+                        state.apply(&step);
+                        steps.push(step);
+                    }
+                    let value = match random.below(5) {
+                        0 | 1 => U256::ZERO,
+                        2 => U256::from(random.below(300)),
+                        _ => wide(random.next() >> 1),
+                    };
+                    Step::Slot(address, slot(random.below(SLOTS)), value)
+                }
+            };
+            state.apply(&step);
+            steps.push(step);
+        }
+        if random.one_in(2) {
+            let number = random.below(BLOCKS);
+            let hash = B256::from(wide(random.next() >> 1));
+            let block = Block { number, hash, parent_hash: B256::repeat_byte(number as u8), timestamp: random.next() };
+            state.apply(&Step::Block(block));
+            steps.push(Step::Block(block));
+        }
+        (state, steps)
+    }
+
+    /// Compares everything that the snapshot gives with the state.
+    pub(super) fn assert_equals(&self, snapshot: &Snapshot) {
+        let version = snapshot.version();
+        let mut keys = Vec::new();
+        let mut values = Vec::new();
+        for number in 0..ADDRESSES {
+            let address = address(number);
+            let account = self.accounts.get(&address).copied();
+            assert_eq!(snapshot.account(&address).unwrap(), account, "account {address} at {version}");
+            let has_storage = self.slots.keys().any(|(own, _)| *own == address);
+            assert_eq!(snapshot.has_storage(&address).unwrap(), has_storage, "storage of {address} at {version}");
+            keys.push(Key::Account(address));
+            values.push(Value::Account(account));
+            for slot in (0..SLOTS).map(slot) {
+                let value = self.slots.get(&(address, slot)).copied().unwrap_or_default();
+                assert_eq!(snapshot.storage(&address, slot).unwrap(), value, "slot {slot} of {address} at {version}");
+                keys.push(Key::Storage(address, slot));
+                values.push(Value::Storage(value));
+            }
+        }
+        for (hash, code) in &self.codes {
+            assert_eq!(snapshot.code(hash).unwrap().as_ref(), Some(code), "code {hash} at {version}");
+            keys.push(Key::Code(*hash));
+            values.push(Value::Code(Some(code.clone())));
+        }
+        assert_eq!(snapshot.get_many(&keys).unwrap(), values, "batch at {version}");
+        for number in 0..BLOCKS {
+            let block = self.blocks.get(&number).copied();
+            assert_eq!(snapshot.block(number).unwrap(), block, "block {number} at {version}");
+        }
+    }
+}
+
+fn random_account(random: &mut Random) -> Account {
+    let balance = match random.below(4) {
+        0 => U256::ZERO,
+        1 => U256::MAX,
+        _ => U256::from(random.next()),
+    };
+    let nonce = if random.one_in(10) { u64::MAX } else { random.below(3) };
+    let account = Account { nonce, balance, ..Account::default() };
+    if random.one_in(3) { Account { code_hash: B256::from(wide(random.next() >> 1)), ..account } } else { account }
+}
+
+/// The same steps as changes.
+pub(super) fn changes(steps: &[Step]) -> Changes {
+    let mut changes = Changes::new();
+    for step in steps {
+        match step {
+            Step::Set(address, account) => changes.set_account(*address, *account),
+            Step::Delete(address) => changes.delete_account(*address),
+            Step::Wipe(address) => changes.wipe_storage(*address),
+            Step::Slot(address, slot, value) => changes.set_storage(*address, *slot, *value),
+            Step::Code(hash, code) => changes.set_code(*hash, code.clone()),
+            Step::Block(block) => changes.set_block(*block),
+        };
+    }
+    changes
+}
