@@ -30,7 +30,7 @@ pub(crate) struct KeyHasher {
     slots: SipHasher13,
     /// Bits of the address hash that make the account id: tests force collisions.
     #[cfg(test)]
-    pub(crate) id_mask: u64,
+    id_mask: u64,
 }
 
 impl KeyHasher {
@@ -45,6 +45,20 @@ impl KeyHasher {
             #[cfg(test)]
             id_mask: u64::MAX,
         }
+    }
+
+    /// Keeps only the bits of `mask` of account ids.
+    #[cfg(test)]
+    pub(crate) fn with_weak_ids(self, mask: u64) -> Self {
+        Self { id_mask: mask, ..self }
+    }
+
+    /// Whether ids collide so often that every address has to be looked up; only tests weaken them so.
+    pub(crate) fn has_weak_ids(&self) -> bool {
+        #[cfg(test)]
+        return self.id_mask != u64::MAX;
+        #[cfg(not(test))]
+        false
     }
 
     /// The account's id under a salt; salt 0 is the plain hash of the address.

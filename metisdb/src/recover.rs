@@ -235,12 +235,9 @@ impl Recovery {
         for file in segments {
             table.insert(Arc::new(Segment::map(file.file.clone(), &file.header)?));
         }
-        #[cfg_attr(not(test), expect(unused_mut, reason = "only tests weaken it"))]
-        let mut hasher = KeyHasher::new(&newest.identity.seed);
+        let hasher = KeyHasher::new(&newest.identity.seed);
         #[cfg(test)]
-        {
-            hasher.id_mask = options.account_id_mask;
-        }
+        let hasher = hasher.with_weak_ids(options.account_id_mask);
         let wipes = WipeFilter::new();
         for account in ledger.wiped.keys() {
             wipes.insert(*account);
@@ -248,9 +245,9 @@ impl Recovery {
         let lookup = Lookup {
             index,
             table,
+            salted: AtomicBool::new(ledger.salted || hasher.has_weak_ids()),
             hasher,
             wipes,
-            salted: AtomicBool::new(ledger.salted),
             verify_every_read: options.verify_every_read,
             storage,
         };

@@ -1,21 +1,8 @@
 //! The table as bytes, and back.
 //!
-//! All numbers are little-endian. An image is a header, `u32 crc, u16 initial lines log2, u16
-//! level, u64 split`, and a block for every 4096 lines, the last one for those left:
-//!
-//! | bytes | content |
-//! |---|---|
-//! | 4 | crc: CRC-32C of the rest of the block |
-//! | 4 | number of the block, from 0 |
-//! | 4 | number of lines `l` |
-//! | 4 | number of entries `e` |
-//! | `l` | number of entries of each line, overflow lines included |
-//! | `8 e` | the entries, line by line, none verified |
-//! | 0 to 7 | zeros up to a multiple of 8 |
+//! The bytes are owned by `spec/format.md`, "Table header" and below: a header, and a block for every 4096 lines.
 
 use std::path::Path;
-
-use crc_fast::crc32_iscsi;
 
 use super::{
     Index, SplitPause,
@@ -24,9 +11,19 @@ use super::{
     no_memory,
     table::{Filler, MAX_LINES_LOG2, Table, Writer, overflow_lines_for},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, layout::layout, log::crc32c};
 
-const HEADER_BYTES: usize = 16;
+layout! {
+    /// The first bytes of the table.
+    TableHeader, 16 {
+        checksum: u32 = 0,
+        initial_lines_log2: u16 = 4,
+        level: u16 = 6,
+        split: u64 = 8,
+    }
+}
+
+const HEADER_BYTES: usize = TableHeader::BYTES;
 const BLOCK_HEADER_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 8;
 
@@ -82,10 +79,13 @@ impl SplitPause<'_> {
     pub(crate) fn capture(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<ImageSummary> {
         let table = &self.index.table;
         let marker = table.marker();
-        let mut header = [0; HEADER_BYTES];
-        header[4..6].copy_from_slice(&(table.initial_log2() as u16).to_le_bytes());
-        header[6..8].copy_from_slice(&(marker.level() as u16).to_le_bytes());
-        header[8..].copy_from_slice(&marker.split().to_le_bytes());
+        let header = TableHeader {
+            checksum: 0,
+            initial_lines_log2: table.initial_log2() as u16,
+            level: marker.level() as u16,
+            split: marker.split(),
+        };
+        let mut header = header.encode();
         seal(&mut header);
         sink(&header)?;
 
@@ -143,7 +143,7 @@ fn capture_block(
 
 /// Writes the checksum of a header or block into its first four bytes.
 fn seal(bytes: &mut [u8]) {
-    let crc = crc32_iscsi(&bytes[4..]);
+    let crc = crc32c(&bytes[4..]);
     bytes[..4].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -196,10 +196,9 @@ impl Restore<'_> {
         let mut header = [0; HEADER_BYTES];
         self.take(&mut header)?;
         self.check_crc(&header)?;
-        let sizes = u32_at(&header, 4);
-        let (initial, level) = (sizes & 0xffff, sizes >> 16);
+        let TableHeader { initial_lines_log2, level, split, .. } = TableHeader::decode(&header);
+        let (initial, level) = (u32::from(initial_lines_log2), u32::from(level));
         self.check(initial <= MAX_LINES_LOG2, "a sound initial size", || format!("2^{initial} lines"))?;
-        let split = u64_at(&header, 8);
         let last = initial + TAG_BITS;
         let sound = (initial..=last).contains(&level) && split < 1 << level && (level < last || split == 0);
         self.check(sound, "a sound level", || format!("{level} and {split}"))?;
@@ -271,7 +270,7 @@ impl Restore<'_> {
     }
 
     fn check_crc(&self, bytes: &[u8]) -> Result<()> {
-        let (stored, actual) = (u32_at(bytes, 0), crc32_iscsi(&bytes[4..]));
+        let (stored, actual) = (u32_at(bytes, 0), crc32c(&bytes[4..]));
         if stored == actual {
             return Ok(());
         }

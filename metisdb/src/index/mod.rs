@@ -77,7 +77,7 @@ use parking_lot::Mutex;
 
 pub(crate) use self::image::ImageSource;
 #[cfg(test)]
-pub(crate) use self::image::ImageSummary;
+pub(crate) use self::image::{ImageSummary, TableHeader};
 use self::{
     entry::{Entry, Marker},
     memory::{LINE_BYTES, LINK_SLOT, Line, SLOTS},

@@ -19,10 +19,19 @@ pub(crate) const VERSION_LIMIT: u64 = 1 << 40;
 /// Positions of records stay below this.
 pub(crate) const POSITION_LIMIT: u64 = 1 << 46;
 
-pub(super) const CHECKSUM_AT: usize = 0;
-pub(super) const META_AT: usize = 4;
-pub(super) const VERSION_AT: usize = 5;
-pub(super) const PREVIOUS_AT: usize = 10;
+const CHECKSUM_AT: usize = 0;
+const META_AT: usize = 4;
+const VERSION_AT: usize = 5;
+const PREVIOUS_AT: usize = 10;
+
+/// Name, offset and size of each field of the header, as in `spec/format.md`.
+#[cfg(test)]
+pub(crate) const FIELDS: &[(&str, usize, usize)] = &[
+    ("checksum", CHECKSUM_AT, META_AT - CHECKSUM_AT),
+    ("meta", META_AT, VERSION_AT - META_AT),
+    ("version", VERSION_AT, PREVIOUS_AT - VERSION_AT),
+    ("previous", PREVIOUS_AT, HEADER_BYTES - PREVIOUS_AT),
+];
 
 const SLOT_VALUE_MAX: u8 = 32;
 const ACCOUNT: u8 = 64;

@@ -24,6 +24,8 @@ struct Outcome {
     states: Vec<State>,
     /// The newest version that was acknowledged as durable.
     acknowledged: u64,
+    /// Segments dropped, counted at checkpoints.
+    dropped: u64,
 }
 
 /// Runs a history that depends on the seed alone, until it ends or the disk fails.
@@ -38,7 +40,9 @@ fn run_until_failure(disk: &Arc<SimulatedDisk>, seed: u64, outcome: &mut Outcome
     let mut db = options().create_on(disk.clone())?;
     outcome.created = true;
     for _ in 0..COMMITS {
-        let (next, steps) = outcome.states.last().unwrap().next(&mut random, 9000);
+        let before = outcome.states.last().unwrap();
+        let (next, steps) =
+            if seed.is_multiple_of(2) { before.next(&mut random, 9000) } else { before.churn(&mut random) };
         let durable = random.one_in(2);
         outcome.states.push(next);
         let durability = if durable { Durability::Durable } else { Durability::Pipelined };
@@ -49,11 +53,12 @@ fn run_until_failure(disk: &Arc<SimulatedDisk>, seed: u64, outcome: &mut Outcome
         }
         drop(commit);
         match random.below(8) {
-            0 => {
+            0..=2 => {
                 db.checkpoint()?;
                 outcome.acknowledged = db.stats().version;
+                outcome.dropped += db.stats().dropped_segments;
             }
-            1 => db = reopen(db, disk, outcome)?,
+            3 => db = reopen(db, disk, outcome)?,
             _ => {}
         }
     }
@@ -106,6 +111,7 @@ fn enumerate(seed: u64, first: u64, step: u64, losses: u64) -> u64 {
     let outcome = run(&whole, seed);
     assert_eq!(outcome.states.len() as u64, COMMITS + 1, "the history runs to its end when nothing is cut");
     let total = whole.operations();
+    println!("seed {seed}: {total} operations, {} segments dropped", outcome.dropped);
     let mut states = 0;
     for cut in (first..total).step_by(step as usize) {
         let disk = disk(seed);

@@ -10,6 +10,8 @@ use crate::{Account, Block, Changes, Key, Snapshot, Value};
 const ADDRESSES: u64 = 10;
 const SLOTS: u64 = 8;
 const BLOCKS: u64 = 6;
+/// Slots that a churning commit sets.
+const CHURNED: u64 = 350;
 
 /// One call on [`Changes`].
 #[derive(Clone, Debug)]
@@ -72,13 +74,13 @@ impl State {
         for _ in 0..random.below(12) {
             let address = address(random.below(ADDRESSES));
             let step = match random.below(20) {
-                0 | 1 => Step::Delete(address),
-                2 => Step::Wipe(address),
-                3 => {
-                    let code: Bytes = vec![random.below(40) as u8; 1 + random.below(bulk as u64 + 1) as usize].into();
+                0 => Step::Delete(address),
+                1 => Step::Wipe(address),
+                2 if random.one_in(2) => {
+                    let code: Bytes = vec![random.below(6) as u8; bulk / 8 * (1 + random.below(8)) as usize + 1].into();
                     Step::Code(keccak256(&code), code)
                 }
-                4..=7 => Step::Set(address, random_account(random)),
+                2..=6 => Step::Set(address, random_account(random)),
                 _ => {
                     if !state.accounts.contains_key(&address) {
                         let step = Step::Set(address, random_account(random));
@@ -103,6 +105,15 @@ impl State {
             state.apply(&Step::Block(block));
             steps.push(Step::Block(block));
         }
+        (state, steps)
+    }
+
+    /// Steps that set many slots of one account again and again, so that whole segments die.
+    pub(super) fn churn(&self, random: &mut Random) -> (Self, Vec<Step>) {
+        let mut steps = vec![Step::Set(address(0), random_account(random))];
+        steps.extend((0..CHURNED).map(|number| Step::Slot(address(0), U256::from(number), wide(random.next() >> 1))));
+        let mut state = self.clone();
+        steps.iter().for_each(|step| state.apply(step));
         (state, steps)
     }
 

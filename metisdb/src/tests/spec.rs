@@ -1,1 +1,153 @@
+//! The specification against the code: tables of fields, golden bytes, and an old database that stays readable.
 
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use super::{
+    Random, disk,
+    model::{State, changes},
+    small,
+};
+use crate::{
+    CheckLevel, Db, Durability, Options,
+    image::ImageHeader,
+    index::TableHeader,
+    log::{
+        frame::FrameHeader,
+        record::{self, Body, Record},
+        segment::SegmentHeader,
+    },
+    storage::{SimulatedDisk, Storage},
+    superblock::SuperblockHeader,
+};
+
+const FORMAT: &str = include_str!("../../../spec/format.md");
+
+/// Rows of the table under a heading `### Title (N bytes)`, and N.
+fn table(title: &str) -> (usize, Vec<(String, usize, usize)>) {
+    let start = FORMAT.find(&format!("### {title} (")).unwrap_or_else(|| panic!("no table {title}"));
+    let mut lines = FORMAT[start..].lines();
+    let heading = lines.next().unwrap();
+    let bytes = heading.split(['(', ' ']).rev().nth(1).unwrap().parse().unwrap();
+    let rows = lines
+        .skip_while(|line| !line.starts_with("|---"))
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let name = cells.next().unwrap().to_string();
+            let mut number = || cells.next().unwrap().parse().unwrap();
+            (name, number(), number())
+        })
+        .collect();
+    (bytes, rows)
+}
+
+fn assert_table(title: &str, bytes: usize, fields: &[(&str, usize, usize)]) {
+    let (stated_bytes, rows) = table(title);
+    let own: Vec<_> = fields.iter().map(|(name, at, bytes)| (name.to_string(), *at, *bytes)).collect();
+    assert_eq!((stated_bytes, rows), (bytes, own), "{title}");
+}
+
+#[test]
+fn the_tables_of_the_format_are_those_of_the_code() {
+    assert_table("Superblock fields", SuperblockHeader::BYTES, SuperblockHeader::FIELDS);
+    assert_table("Segment header", SegmentHeader::BYTES, SegmentHeader::FIELDS);
+    assert_table("Frame header", FrameHeader::BYTES, FrameHeader::FIELDS);
+    assert_table("Image header", ImageHeader::BYTES, ImageHeader::FIELDS);
+    assert_table("Record header", record::HEADER_BYTES, record::FIELDS);
+    assert_table("Table header", TableHeader::BYTES, TableHeader::FIELDS);
+}
+
+#[test]
+fn a_slot_takes_as_many_bytes_as_the_format_says() {
+    let body = Body::Slot {
+        account: crate::key::AccountId(1),
+        slot: alloy_primitives::U256::MAX,
+        value: alloy_primitives::U256::MAX,
+    };
+    let mut bytes = Vec::new();
+    record::encode(&mut bytes, 8, &Record { version: 1, previous: None, body });
+    assert!(FORMAT.contains(&format!("A record of 32-byte value takes {} bytes.", bytes.len())));
+}
+
+/// The history in the golden files.
+fn history(disk: &Arc<SimulatedDisk>) -> Vec<State> {
+    let db = options().create_on(disk.clone()).unwrap();
+    let mut states = vec![State::default()];
+    let mut random = Random(2026);
+    for version in 1..=12 {
+        let (next, steps) = states.last().unwrap().next(&mut random, 200);
+        db.commit(&changes(&steps), Durability::Durable).unwrap();
+        states.push(next);
+        if version == 8 {
+            db.checkpoint().unwrap();
+        }
+    }
+    drop(db);
+    states
+}
+
+fn options() -> Options {
+    small().retain_versions(5)
+}
+
+fn assert_reads_as(db: &Db, states: &[State]) {
+    for version in 7..=12 {
+        states[version].assert_equals(&db.snapshot_at(version as u64).unwrap());
+    }
+    db.check(CheckLevel::Full).unwrap();
+}
+
+fn vectors() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/vectors/v1"))
+}
+
+/// Trailing zeros, which most of a segment is, are left out of the golden files.
+fn trimmed(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &bytes[..end]
+}
+
+/// Every byte of a database with a fixed history is as approved. A change of the format is approved by running this test
+/// with `METISDB_APPROVE=1`, together with a new format version and a folder of its own.
+#[test]
+fn golden_bytes() {
+    let disk = disk(2026);
+    history(&disk);
+    let mut names = disk.list().unwrap();
+    names.sort();
+    let approve = std::env::var_os("METISDB_APPROVE").is_some();
+    for name in &names {
+        let bytes = disk.file_bytes(name).unwrap();
+        let path = vectors().join(name);
+        if approve {
+            std::fs::create_dir_all(vectors()).unwrap();
+            std::fs::write(&path, trimmed(&bytes)).unwrap();
+        }
+        let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let first = trimmed(&bytes).iter().zip(&golden).position(|(own, golden)| own != golden);
+        assert!(trimmed(&bytes) == golden, "{name} differs from the approved bytes, first at {first:?}");
+    }
+    let approved: Vec<_> = std::fs::read_dir(vectors()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(approved.len(), names.len(), "as many golden files as files");
+}
+
+/// Files written by the first release that had this format version still open and read the same.
+#[test]
+fn an_old_database_stays_readable() {
+    let states = history(&disk(2026));
+    let old = disk(1);
+    let lengths: BTreeMap<&str, usize> = [("segment.", 1 << 16)].into();
+    for entry in std::fs::read_dir(vectors()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let mut bytes = std::fs::read(entry.path()).unwrap();
+        let length =
+            lengths.iter().find(|(prefix, _)| name.starts_with(**prefix)).map_or(bytes.len(), |(_, length)| *length);
+        // The image and the superblocks may end in zeros, too; their readers take what is there.
+        bytes.resize(length.max(bytes.len().next_multiple_of(8)), 0);
+        old.put_file(&name, bytes);
+    }
+    assert_reads_as(&options().open_read_only_on(old.clone()).unwrap(), &states);
+    assert_reads_as(&options().open_on(old).unwrap(), &states);
+}
