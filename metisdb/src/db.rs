@@ -52,7 +52,7 @@ const READ_ONLY_TRIES: usize = 10;
 /// ```
 #[derive(Debug)]
 pub struct Db {
-    store: Shared,
+    pub(crate) store: Shared,
 }
 
 impl Db {

@@ -36,6 +36,7 @@ use crate::{
     lookup::{Lookup, WipeFilter},
     options::Options,
     pins::Pins,
+    probe,
     storage::{Lock, Storage, StorageFile},
     store::{CheckpointState, Counters, Store, Writer},
     superblock::{self, SegmentRow, Superblock, Superblocks},
@@ -148,10 +149,15 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
     match access {
         Access::Write(lock) => {
             let unsynced = recovery.last_change_end() > end.durable_upto;
-            if unsynced {
+            if unsynced && !probe::skip("rewrite-unsynced") {
                 rewrite_unsynced(&*storage, &segments, &end)?;
             }
             let leaving = repair(&*storage, &folder, &superblocks, &segments, &end)?;
+            if superblocks.older.is_none() {
+                // The other one is damaged or was never written: without a reserve the next damage would be the end.
+                superblocks.newest.generation += 1;
+                superblocks.newest.write(&*storage)?;
+            }
             let store = recovery.finish(superblocks.newest, &segments, end, Some(lock), leaving)?;
             if unsynced {
                 checkpoint::append_mark(&store, &mut store.writer.lock())?;
@@ -422,6 +428,7 @@ fn repair(
     end: &Cursor,
 ) -> Result<Vec<u64>> {
     if let Some(last) = segments.last()
+        && !probe::skip("erase-behind")
         && scan::erase_behind(last, end.position)?
     {
         tracing::info!(position = end.position, "cut off what an interrupted commit left behind the end of the log");

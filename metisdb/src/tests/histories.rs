@@ -51,7 +51,8 @@ impl History {
             0 => self.reopen(true),
             1 => self.reopen(false),
             2 => self.lose_image(),
-            3 | 4 => self.db().checkpoint().unwrap(),
+            3 => self.damage_superblock(),
+            4 | 15 => self.db().checkpoint().unwrap(),
             5..=8 => self.hold(),
             9..=11 => self.check_all(),
             12..=14 => self.commit(true),
@@ -116,6 +117,17 @@ impl History {
                 self.disk.damage(&image, self.random.below(length), 1 << self.random.below(8));
             }
         }
+        self.open();
+    }
+
+    /// The older superblock takes over: nothing that it needs is gone (K1).
+    fn damage_superblock(&mut self) {
+        self.held.clear();
+        let db = self.db.take().unwrap();
+        self.dropped += db.stats().dropped_segments;
+        let newest = crate::superblock::file_name(db.store.checkpoint.lock().newest.generation);
+        drop(db);
+        self.disk.damage(&newest, self.random.below(256), 1 << self.random.below(8));
         self.open();
     }
 

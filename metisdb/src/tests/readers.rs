@@ -91,7 +91,13 @@ fn read(db: &Db, script: &Script, seed: u64, done: &AtomicBool) -> u64 {
     while !done.load(Ordering::Relaxed) {
         let newest = db.snapshot().unwrap();
         let snapshot = match random.below(3) {
-            0 => db.snapshot_at(newest.version().saturating_sub(random.below(RETAIN + 10))).unwrap_or(newest),
+            0 => {
+                let version = newest.version().saturating_sub(random.below(RETAIN + 10));
+                let horizon = db.store.pins.horizon();
+                let pinned = db.snapshot_at(version);
+                assert!(version >= horizon || pinned.is_err(), "P1: {version} is pinned below the horizon {horizon}");
+                pinned.unwrap_or(newest)
+            }
             1 if !held.is_empty() => held[random.below(held.len() as u64) as usize].clone(),
             _ => newest,
         };
@@ -103,10 +109,11 @@ fn read(db: &Db, script: &Script, seed: u64, done: &AtomicBool) -> u64 {
             assert_eq!(value, script.value(key, version), "key {key} at version {version}, reader {seed}");
             reads += 1;
         }
-        if random.one_in(50) {
+        // Two readers hold on to old versions; the others let the floor rise.
+        if seed < 2 && random.one_in(50) {
             held.push(snapshot);
         }
-        if held.len() > 3 {
+        if held.len() > 3 || random.one_in(1000) && !held.is_empty() {
             held.remove(0);
         }
     }
