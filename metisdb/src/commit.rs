@@ -300,7 +300,8 @@ fn resolve_slots<'c>(
             if old == *value {
                 continue;
             }
-            account.slots_after = account.slots_after + u64::from(!value.is_zero()) - u64::from(!old.is_zero());
+            account.slots_after += u64::from(!value.is_zero());
+            account.slots_after = account.slots_after.saturating_sub(u64::from(!old.is_zero()));
             plan.counted.push((account.id, !old.is_zero(), !value.is_zero()));
             planned.push(Planned {
                 hash: *hash,

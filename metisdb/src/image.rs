@@ -197,6 +197,10 @@ fn decode_rows(header: &ImageHeader, rows: &[u8], path: &std::path::Path) -> Res
     while let (Some(version), Some(segment), Some(bytes)) = (words.next(), words.next(), words.next()) {
         ledger.retired.push_back(Retired { version, segment, bytes });
     }
+    if !ledger.retired.iter().is_sorted_by_key(|row| row.version) {
+        let damage = Damage::new("retired bytes in order of versions", "another order");
+        return Err(damage.at("index image", PathBuf::from(path), ImageHeader::BYTES as u64));
+    }
     Ok(ledger)
 }
 

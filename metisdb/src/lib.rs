@@ -35,6 +35,8 @@ mod checkpoint;
 mod commit;
 mod db;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod image;
 mod index;
 mod key;

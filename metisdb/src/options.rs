@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use crate::{
     db::Db,
     error::{Error, Result},
-    log::segment::SegmentHeader,
+    log::segment::SEGMENT_BYTES,
     storage::{DiskStorage, Storage},
 };
 
@@ -164,12 +164,10 @@ impl Options {
     }
 
     fn check(&self) -> Result<()> {
-        let segment = 1 << 16..=1 << 30;
-        if !self.segment_bytes.is_power_of_two() || !segment.contains(&self.segment_bytes) {
+        if !self.segment_bytes.is_power_of_two() || !SEGMENT_BYTES.contains(&self.segment_bytes) {
             let reason = format!("{} bytes is not a power of two from 64 KiB to 1 GiB", self.segment_bytes);
             return Err(Error::InvalidOption { option: "segment_bytes", reason });
         }
-        const { assert!(SegmentHeader::BYTES < 1 << 16) };
         Ok(())
     }
 }

@@ -7,7 +7,9 @@ use crate::{
     layout::layout,
     log::{
         Damage, crc32c,
-        segment::{FORMAT_VERSION, Identity, SLOT_LIMIT},
+        frame::SEQUENCE_LIMIT,
+        record::{ALIGNMENT, VERSION_LIMIT},
+        segment::{FORMAT_VERSION, Identity, SEGMENT_BYTES, SLOT_LIMIT, log_limit},
     },
     probe,
     storage::Storage,
@@ -134,7 +136,7 @@ impl Superblock {
             .map(|row| SegmentRow { number: number(&row[..8]), end: number(&row[8..]) })
             .collect();
         let image = ImageReference { generation: header.image_generation, bytes: header.image_bytes };
-        Ok(Ok(Self {
+        let superblock = Self {
             generation: header.generation,
             identity: Identity {
                 database_id: header.database_id,
@@ -149,7 +151,26 @@ impl Superblock {
             horizon: header.horizon,
             image: (image.generation != 0).then_some(image),
             segments,
-        }))
+        };
+        match superblock.is_possible() {
+            true => Ok(Ok(superblock)),
+            false => Err(Damage::new("possible sizes, positions and versions", "a superblock that contradicts itself")),
+        }
+    }
+
+    /// Whether its numbers can be those of a database, so that nothing computed from them overflows.
+    fn is_possible(&self) -> bool {
+        let bytes = self.identity.segment_bytes;
+        let numbers_rise = self.segments.windows(2).all(|pair| pair[0].number < pair[1].number);
+        bytes.is_power_of_two()
+            && SEGMENT_BYTES.contains(&bytes)
+            && self.checkpoint_position <= log_limit(bytes)
+            && self.checkpoint_position.is_multiple_of(ALIGNMENT as u64)
+            && self.checkpoint_version < VERSION_LIMIT
+            && self.checkpoint_sequence < SEQUENCE_LIMIT
+            && self.generation < SEQUENCE_LIMIT
+            && numbers_rise
+            && self.segments.last().is_some_and(|row| row.number < SEQUENCE_LIMIT)
     }
 
     /// Writes the superblock over the older of the two and makes it durable.

@@ -15,8 +15,7 @@ use parking_lot::Mutex;
 
 use super::{
     frame::{FrameBuilder, FrameKind, Link},
-    record::POSITION_LIMIT,
-    segment::{Identity, SLOT_LIMIT, Segment, SegmentHeader, SegmentTable, file_name},
+    segment::{Identity, Segment, SegmentHeader, SegmentTable, file_name, log_limit},
 };
 use crate::{
     error::{Error, Result},
@@ -185,8 +184,9 @@ impl Log {
         let size = self.identity.segment_bytes;
         let slots = (SegmentHeader::BYTES as u64 + bytes).div_ceil(size);
         let end = old.end + slots * size;
-        if end > POSITION_LIMIT || end / size > SLOT_LIMIT || slots > u64::from(u32::MAX) {
-            return Err(Error::LimitReached { what: "the log", limit: POSITION_LIMIT.min(SLOT_LIMIT * size) });
+        let limit = log_limit(size);
+        if end > limit {
+            return Err(Error::LimitReached { what: "the log", limit });
         }
         let header =
             SegmentHeader::new(&self.identity, old.number + 1, slots as u32, old.end, (tail.position, tail.chain));

@@ -4,12 +4,16 @@
 
 use super::{
     Damage, crc32c_of,
-    record::{self, ALIGNMENT, Record},
+    record::{self, ALIGNMENT, Record, VERSION_LIMIT},
 };
 use crate::layout::layout;
 
 /// `MFRM`.
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"MFRM");
+/// Sequences stay below this.
+pub(crate) const SEQUENCE_LIMIT: u64 = 1 << 62;
+/// No record is shorter.
+const LEAST_RECORD_BYTES: usize = 24;
 /// Set in the first frame of a session: the nonce changes here.
 pub(crate) const FLAG_SESSION: u8 = 1;
 
@@ -135,6 +139,14 @@ pub(crate) fn header(bytes: &[u8; FrameHeader::BYTES], position: u64, room: u64)
     if length < FrameHeader::BYTES || length as u64 > room {
         return Err(Damage::new(format!("a frame of at most {room} bytes"), format!("{length} bytes")));
     }
+    if header.version >= VERSION_LIMIT || header.sequence >= SEQUENCE_LIMIT {
+        let got = format!("{} and {}", header.version, header.sequence);
+        return Err(Damage::new("a possible version and sequence", got));
+    }
+    let records = (length - FrameHeader::BYTES) / LEAST_RECORD_BYTES;
+    if header.record_count as usize > records {
+        return Err(Damage::new(format!("at most {records} records"), format!("{}", header.record_count)));
+    }
     Ok(header)
 }
 
@@ -157,6 +169,11 @@ pub(crate) fn records<'a, E: From<Damage>>(
     for _ in 0..header.record_count {
         let position = header.position + offset as u64;
         let (record, padded) = record::read(&frame[offset.min(frame.len())..], position)?;
+        if record.version != header.version {
+            return Err(
+                Damage::new(format!("a record of version {}", header.version), format!("{}", record.version)).into()
+            );
+        }
         visit(position, record, padded)?;
         offset += padded;
     }

@@ -32,7 +32,7 @@ pub(crate) struct SegmentFile {
 impl SegmentFile {
     /// First position behind the segment.
     pub(crate) fn end(&self) -> u64 {
-        self.header.start + u64::from(self.header.slots) * self.header.segment_bytes
+        self.header.end()
     }
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn frames(
                         Some(end) => end,
                         None => cursor.durable_upto.max(mark_behind(segment, &cursor)?),
                     };
-                    if cursor.position < mark {
+                    if cursor.position < mark || segment.known_end.is_some() {
                         let damage = Damage::new(format!("{} (durable up to {mark})", damage.expected), damage.got);
                         return Err(place(segment, damage, cursor.position));
                     }
@@ -305,12 +305,28 @@ pub(crate) fn open_segments(
             }
             Err(error) => return Err(error),
         };
-        if let Some(before) = segments.last_mut()
-            && before.number + 1 == number
-        {
-            before.known_end = Some(header.previous_end);
+        if let Some(before) = segments.last_mut() {
+            let follows = before.number + 1 == number;
+            if header.start < before.end() || follows && header.start != before.end() {
+                let damage = Damage::new(format!("a segment from {} on", before.end()), format!("{}", header.start));
+                return Err(damage.at("segment", file.path(), 0));
+            }
+            if follows {
+                before.known_end = Some(header.previous_end);
+            }
         }
         segments.push(SegmentFile { number, file, header, known_end: known_end(number) });
+    }
+    for segment in &segments {
+        let first = segment.header.start + SegmentHeader::BYTES as u64;
+        if segment.known_end.is_some_and(|end| !(first..=segment.end()).contains(&end)) {
+            let expected = format!("an end from {first} to {}", segment.end());
+            return Err(Damage::new(expected, format!("{:?}", segment.known_end)).at(
+                "segment",
+                segment.file.path(),
+                0,
+            ));
+        }
     }
     Ok(segments)
 }

@@ -22,7 +22,7 @@ use super::Damage;
 use crate::{
     error::{Error, Result},
     layout::layout,
-    log::crc32c,
+    log::{crc32c, record::POSITION_LIMIT},
     storage::{Map, Storage, StorageFile},
 };
 
@@ -49,6 +49,14 @@ layout! {
         reserved: [u8; 24] = 100,
         checksum: u32 = 124,
     }
+}
+
+/// Sizes that a segment can have.
+pub(crate) const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 1 << 16..=1 << 30;
+
+/// Positions of a log stay below this.
+pub(crate) fn log_limit(segment_bytes: u64) -> u64 {
+    POSITION_LIMIT.min(SLOT_LIMIT * segment_bytes)
 }
 
 /// What every file of one database repeats.
@@ -80,6 +88,21 @@ impl SegmentHeader {
         header
     }
 
+    /// First position behind the segment.
+    pub(crate) fn end(&self) -> u64 {
+        self.start + u64::from(self.slots) * self.segment_bytes
+    }
+
+    /// Whether the positions that it claims are possible ones, so that nothing computed from them overflows.
+    fn has_sound_place(&self) -> bool {
+        let limit = log_limit(self.segment_bytes);
+        let bytes = u64::from(self.slots) * self.segment_bytes;
+        self.slots > 0
+            && self.start.is_multiple_of(self.segment_bytes)
+            && self.start.checked_add(bytes).is_some_and(|end| end <= limit)
+            && self.previous_end <= self.start
+    }
+
     /// Reads and checks the header of the file of segment `number`.
     pub(crate) fn read(file: &dyn StorageFile, identity: &Identity, number: u64) -> Result<Self> {
         let mut bytes = [0; Self::BYTES];
@@ -106,8 +129,10 @@ impl SegmentHeader {
             return Err(Error::ForeignFile { path: file.path() });
         } else if header.number != number || header.segment_bytes != identity.segment_bytes {
             Damage::new(format!("segment {number}"), format!("segment {}", header.number))
-        } else if header.slots == 0 || length < u64::from(header.slots) * identity.segment_bytes {
-            let expected = u64::from(header.slots) * identity.segment_bytes;
+        } else if !header.has_sound_place() {
+            Damage::new("a place inside the log", format!("{} slots from {}", header.slots, header.start))
+        } else if length < header.end() - header.start {
+            let expected = header.end() - header.start;
             Damage::new(format!("{expected} bytes"), format!("a file of {length} bytes"))
         } else {
             return Ok(header);
