@@ -15,13 +15,14 @@ use std::sync::{Arc, atomic::Ordering};
 use crate::{
     error::Result,
     image,
+    ledger::Ledger,
     log::{
         frame::{FrameBuilder, FrameHeader, FrameKind},
         segment,
     },
     probe,
     store::{CheckpointState, Shared, Store, Writer},
-    superblock::{SegmentRow, Superblock},
+    superblock::{ImageReference, SegmentRow, Superblock},
 };
 
 /// Takes a checkpoint. Blocks on the device, not on readers; commits go on.
@@ -34,16 +35,18 @@ pub(crate) fn checkpoint(store: &Store) -> Result<()> {
         return Ok(());
     }
     let storage = &*store.log.storage;
-    let image = image::write(storage, &superblock, &ledger, &store.lookup.index);
-    superblock.image = Some(image.inspect_err(|_| {
-        // What is left of it takes space for nothing; if this fails too, the next open removes it.
-        let _ = storage.remove(&image::file_name(superblock.generation));
-    })?);
+    if !state.proven {
+        // The other superblock is about to be overwritten.
+        write_superblock(store, &state.newest)?;
+        state.proven = true;
+    }
+    superblock.image = write_image(store, &superblock, &ledger, !dead.is_empty() || !state.leaving.is_empty())?;
     if !probe::skip("checkpoint-log-sync") {
         store.log.sync_upto(store.log.appended_upto())?;
     }
     superblock.durable_upto = store.log.durable_upto();
-    superblock.write(storage).map_err(|error| if error.is_out_of_space() { error } else { store.log.poison(error) })?;
+    write_superblock(store, &superblock)?;
+    store.writer.lock().checkpoint_position = superblock.checkpoint_position;
     drop_unneeded(store, &mut state, superblock, dead)?;
     metrics::histogram!("metisdb.checkpoint_seconds").record(started.elapsed());
     tracing::debug!(
@@ -55,6 +58,31 @@ pub(crate) fn checkpoint(store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// Writes and syncs a superblock. A full disk leaves the other one in force; any other failure poisons.
+fn write_superblock(store: &Store, superblock: &Superblock) -> Result<()> {
+    let poison = |error| store.log.poison(error);
+    let written = superblock.write_unsynced(&*store.log.storage);
+    let file = written.map_err(|error| if error.is_out_of_space() { error } else { poison(error) })?;
+    if probe::skip("superblock-sync") { Ok(()) } else { file.sync().map_err(poison) }
+}
+
+/// Writes the image. On a full disk the checkpoint does without it if it can free space by that: the next open then reads the whole log.
+fn write_image(store: &Store, superblock: &Superblock, ledger: &Ledger, frees: bool) -> Result<Option<ImageReference>> {
+    let storage = &*store.log.storage;
+    match image::write(storage, superblock, ledger, &store.lookup.index) {
+        Ok(reference) => Ok(Some(reference)),
+        Err(error) => {
+            // What is left of it takes space for nothing; if this fails too, the next checkpoint removes it.
+            let _ = storage.remove(&image::file_name(superblock.generation));
+            if error.is_out_of_space() && frees {
+                tracing::warn!(%error, "no space for an image of the index: dropping dead segments without it");
+                return Ok(None);
+            }
+            Err(error)
+        }
+    }
+}
+
 /// Whether nothing has happened since the newest checkpoint.
 fn is_up_to_date(superblock: &Superblock, state: &CheckpointState) -> bool {
     state.newest.image.is_some()
@@ -64,7 +92,7 @@ fn is_up_to_date(superblock: &Superblock, state: &CheckpointState) -> bool {
 }
 
 /// Notes where the log ends and what the bookkeeping says there. Returns the dead segments, too.
-fn capture(store: &Store, state: &CheckpointState) -> (Superblock, crate::ledger::Ledger, Vec<u64>) {
+fn capture(store: &Store, state: &CheckpointState) -> (Superblock, Ledger, Vec<u64>) {
     let mut writer = store.writer.lock();
     let floor = store.pins.raise_horizon(store.pins.horizon());
     writer.ledger.bury(floor);
@@ -97,9 +125,7 @@ fn capture(store: &Store, state: &CheckpointState) -> (Superblock, crate::ledger
         image: None,
         segments: rows,
     };
-    let position = tail.position;
     let ledger = ledger.clone();
-    writer.checkpoint_position = position;
     (superblock, ledger, dead)
 }
 
@@ -111,33 +137,47 @@ impl segment::Segment {
     }
 }
 
-/// The new superblock is in force: drops what it and the one before it leave out.
+/// The new superblock is in force: removes what it and the one before it leave out. What cannot be removed now is tried again
+/// by the next checkpoint.
 fn drop_unneeded(store: &Store, state: &mut CheckpointState, superblock: Superblock, dead: Vec<u64>) -> Result<()> {
     let storage = &*store.log.storage;
-    let old_image = std::mem::replace(&mut state.newest, superblock).image;
-    let mut removed = false;
-    if let Some(old) = old_image {
-        storage.remove(&image::file_name(old.generation))?;
-        removed = true;
+    let in_force = superblock.image.map(|image| image.generation);
+    state.newest = superblock;
+    let left_out_twice = |number: &u64| state.leaving.contains(number) || probe::skip("drop-after-both-superblocks");
+    let (unneeded, leaving): (Vec<u64>, Vec<u64>) = dead.into_iter().partition(left_out_twice);
+    // Those that an earlier process left are in no table any more.
+    let from_before =
+        std::mem::replace(&mut state.leaving, leaving).into_iter().filter(|number| !unneeded.contains(number));
+    let unneeded: Vec<u64> = from_before.chain(unneeded.iter().copied()).collect();
+    let mut names: Vec<String> = unneeded.iter().copied().map(segment::file_name).collect();
+    let images = storage.list()?.into_iter().filter_map(|name| image::parse_file_name(&name));
+    names.extend(images.filter(|generation| Some(*generation) != in_force).map(image::file_name));
+    if names.is_empty() {
+        return Ok(());
     }
-    let leaving =
-        if probe::skip("drop-after-both-superblocks") { dead.clone() } else { std::mem::take(&mut state.leaving) };
-    for number in leaving {
-        if let Some(segment) = store.lookup.table.remove(number) {
-            let bytes = segment.file.allocated_bytes().unwrap_or(0);
-            store.counters.dropped_segments.fetch_add(1, Ordering::Relaxed);
-            store.counters.dropped_bytes.fetch_add(bytes, Ordering::Relaxed);
-            tracing::debug!(number, bytes, "dropped a segment of the log that nothing needs any more");
-        }
-        store.writer.lock().ledger.live.remove(&number);
-        storage.remove(&segment::file_name(number))?;
-        removed = true;
+    let mut outcome = Ok(());
+    for name in &names {
+        outcome = outcome.and(storage.remove(name));
     }
-    state.leaving = dead.into_iter().filter(|number| store.lookup.table.contains(*number)).collect();
-    if removed {
-        storage.sync_directory()?;
+    for number in unneeded {
+        drop_segment(store, state, number);
     }
-    Ok(())
+    outcome.and(storage.sync_directory())
+}
+
+/// Takes a segment whose file was removed out of the table, unless the removal failed.
+fn drop_segment(store: &Store, state: &mut CheckpointState, number: u64) {
+    let still_there = store.log.storage.list().map_or(true, |names| names.contains(&segment::file_name(number)));
+    if still_there {
+        state.leaving.push(number);
+        return;
+    }
+    let Some(segment) = store.lookup.table.remove(number) else { return };
+    store.writer.lock().ledger.live.remove(&number);
+    let bytes = segment.file.allocated_bytes().unwrap_or(0);
+    store.counters.dropped_segments.fetch_add(1, Ordering::Relaxed);
+    store.counters.dropped_bytes.fetch_add(bytes, Ordering::Relaxed);
+    tracing::debug!(number, bytes, "dropped a segment of the log that nothing needs any more");
 }
 
 /// Starts a checkpoint on a thread of its own if the log behind the last one has grown enough and none is under way.
@@ -155,8 +195,18 @@ pub(crate) fn start_if_due(store: &Shared, since_last: u64) {
         }
         own.counters.checkpoint_running.store(false, Ordering::Release);
     });
-    if spawned.is_err() {
-        store.counters.checkpoint_running.store(false, Ordering::Release);
+    match spawned {
+        Ok(thread) => *store.counters.checkpoint_thread.lock() = Some(thread),
+        Err(_) => store.counters.checkpoint_running.store(false, Ordering::Release),
+    }
+}
+
+/// Waits for a checkpoint that was started by itself, so that its thread does not hold the lock longer than the handle.
+pub(crate) fn wait_for_started(store: &Store) {
+    let thread = store.counters.checkpoint_thread.lock().take();
+    if let Some(thread) = thread {
+        // A panic there was reported there.
+        let _ = thread.join();
     }
 }
 

@@ -121,6 +121,8 @@ pub(crate) fn commit(store: &Shared, changes: &Changes, durability: Durability) 
     check_codes(changes)?;
     let started = std::time::Instant::now();
     let mut writer = store.writer.lock();
+    // Again under the lock: the commit before may have left a frame that is not part of any version.
+    store.log.check_poison()?;
     let version = store.pins.head() + 1;
     if version >= VERSION_LIMIT {
         return Err(Error::LimitReached { what: "the number of versions", limit: VERSION_LIMIT });

@@ -57,6 +57,7 @@ pub struct Db {
 
 impl Db {
     pub(crate) fn create(storage: Arc<dyn Storage>, options: Options) -> Result<Self> {
+        recover::require_no_foreign_file(&*storage)?;
         let lock = storage.lock_exclusive()?;
         recover::create(&*storage, &options)?;
         Ok(Self { store: Arc::new(recover::open(storage, options, Access::Write(lock))?) })
@@ -148,9 +149,16 @@ impl Db {
     /// # Errors
     /// As [`Db::checkpoint`]. The handle is gone all the same; what was acknowledged is durable.
     pub fn close(self) -> Result<()> {
+        checkpoint::wait_for_started(&self.store);
         match checkpoint::close(&self.store) {
             Err(Error::ReadOnly) => Ok(()),
             other => other,
         }
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        checkpoint::wait_for_started(&self.store);
     }
 }

@@ -52,8 +52,8 @@ pub(crate) fn file_name(generation: u64) -> String {
 
 /// The generation in an image's file name.
 pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(NAME_PREFIX)?;
-    (digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let number = name.strip_prefix(NAME_PREFIX)?.parse().ok()?;
+    (file_name(number) == name).then_some(number)
 }
 
 /// Writes and syncs the image that `superblock` (whose `image` is not set yet) will name. `ledger` is as it was at the

@@ -7,14 +7,14 @@
 //!   version lies below;
 //! * the reclaimer stores the new horizon, then loads all slots.
 //!
-//! Invariant P1: all four are sequentially consistent, so either the reader sees the new horizon or the reclaimer
+//! Invariant P1: a sequentially consistent fence stands between the two steps of each, so either the reader sees the new horizon or the reclaimer
 //! sees the pin; never neither. Hence a record is reclaimed only if no snapshot, present or future, can reach it.
 //!
 //! A slot takes a cache line of its own: readers on different cores do not disturb each other.
 
 use std::sync::{
     OnceLock,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering, fence},
 };
 
 use crate::probe;
@@ -110,6 +110,7 @@ impl Pins {
         let (block, slot) = self.claim(version);
         let pin = Pin { version, block, slot };
         probe::pause("pin-registered");
+        fence(Ordering::SeqCst);
         let horizon = self.horizon();
         if version < horizon && !probe::skip("pin-recheck") {
             self.release(&pin);
@@ -148,6 +149,7 @@ impl Pins {
         debug_assert!(horizon <= self.head(), "P1: the newest version stays readable");
         self.horizon.fetch_max(horizon, Ordering::SeqCst);
         probe::pause("horizon-raised");
+        fence(Ordering::SeqCst);
         let floor = self.oldest_pinned().map_or(self.horizon(), |oldest| oldest.min(self.horizon()));
         self.floor.fetch_max(floor, Ordering::SeqCst);
         floor

@@ -27,13 +27,13 @@ use crate::{
     ledger::Ledger,
     log::{
         Damage,
-        append::{Log, Tail, create_segment_file},
+        append::{CreateFailure, Log, Tail, create_segment},
         frame::{self, FrameHeader, FrameKind},
         record::{Body, Record},
         scan::{self, Cursor, SegmentFile},
         segment::{self, Identity, Segment, SegmentHeader, SegmentTable},
     },
-    lookup::{Lookup, WipeFilter},
+    lookup::{Found, Lookup, WipeFilter},
     options::Options,
     pins::Pins,
     probe,
@@ -88,15 +88,14 @@ impl Folder {
         let ([] | [1]) = self.segments[..] else { return Ok(false) };
         match storage.open(&segment::file_name(1))? {
             None => Ok(true),
-            Some(file) => scan::holds_frame(&*file).map(|holds| !holds),
+            Some(file) => scan::holds_anything(&*file).map(|holds| !holds),
         }
     }
 }
 
 /// Makes the files of a new database: first segment, then both superblocks, each durable before the next.
 pub(crate) fn create(storage: &dyn Storage, options: &Options) -> Result<()> {
-    let folder = Folder::list(storage)?;
-    if !folder.is_unborn(storage)? {
+    if !Folder::list(storage)?.is_unborn(storage)? {
         return Err(Error::AlreadyExists { path: storage.path() });
     }
     for slot in 0..2 {
@@ -107,7 +106,7 @@ pub(crate) fn create(storage: &dyn Storage, options: &Options) -> Result<()> {
     storage.entropy(&mut identity.database_id)?;
     storage.entropy(&mut identity.seed)?;
     let header = SegmentHeader::new(&identity, 1, 1, 0, (0, 0));
-    create_segment_file(storage, &header, |error| error)?;
+    create_segment(storage, &header).map_err(CreateFailure::into_error)?;
     let mut superblock = Superblock {
         generation: 1,
         identity,
@@ -132,7 +131,7 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
         return Err(Error::NotADatabase { path: storage.path() });
     }
     let mut superblocks = superblock::read(&*storage)?.ok_or_else(|| Error::NotADatabase { path: storage.path() })?;
-    let newest = &superblocks.newest;
+    let newest = &superblocks.newest.clone();
     let files = open_files(&*storage, &folder, newest)?;
     let last_known = newest.segments.last().map_or(0, |row| row.number);
     let known_end = |number| {
@@ -142,25 +141,38 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
     let segments = scan::open_segments(files, &newest.identity, last_known, known_end)?;
     let mut recovery = Recovery::begin(storage.clone(), options, newest, &segments)?;
     let mut end = recovery.replay(newest, &segments)?;
+    // Frames that carry nothing readable any more may be gone with their segments; their numbers are not used again.
+    end.version = end.version.max(newest.checkpoint_version);
+    end.sequence = end.sequence.max(newest.checkpoint_sequence);
     if !recovery.from_image {
         // The next checkpoint writes one anew.
         superblocks.newest.image = None;
     }
     match access {
         Access::Write(lock) => {
-            let unsynced = recovery.last_change_end() > end.durable_upto;
-            if unsynced && !probe::skip("rewrite-unsynced") {
-                rewrite_unsynced(&*storage, &segments, &end)?;
+            let unsynced = rewrite_from(newest, &segments, &recovery, &end);
+            if let Some(from) = unsynced
+                && !probe::skip("rewrite-unsynced")
+            {
+                rewrite_unsynced(&*storage, &segments, from, end.position)?;
+                end.durable_upto = end.position;
             }
             let leaving = repair(&*storage, &folder, &superblocks, &segments, &end)?;
             if superblocks.older.is_none() {
                 // The other one is damaged or was never written: without a reserve the next damage would be the end.
                 superblocks.newest.generation += 1;
-                superblocks.newest.write(&*storage)?;
+                match superblocks.newest.write(&*storage) {
+                    Err(error) if error.is_out_of_space() => tracing::warn!(%error, "one superblock stays damaged"),
+                    other => other?,
+                }
             }
             let store = recovery.finish(superblocks.newest, &segments, end, Some(lock), leaving)?;
-            if unsynced {
-                checkpoint::append_mark(&store, &mut store.writer.lock())?;
+            if unsynced.is_some() {
+                match checkpoint::append_mark(&store, &mut store.writer.lock()) {
+                    // Without the mark the next open writes the same end again.
+                    Err(error) if error.is_out_of_space() => tracing::warn!(%error, "the recovery is not marked"),
+                    other => other?,
+                }
             }
             Ok(store)
         }
@@ -173,11 +185,25 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
     }
 }
 
+/// From where on the end of the log is not known to be durable; `None` where nothing but marks is in doubt, which
+/// [`Log::reserve`] sees to when they matter.
+fn rewrite_from(newest: &Superblock, segments: &[SegmentFile], recovery: &Recovery, end: &Cursor) -> Option<u64> {
+    let last = segments.last()?;
+    // The last segment may be in the page cache only, its directory entry included, until a mark in it or a superblock
+    // tells otherwise.
+    let known = newest.segments.last().is_some_and(|row| row.number >= last.number);
+    let first = last.header.start + SegmentHeader::BYTES as u64;
+    if !known && end.durable_upto < first {
+        return Some(end.durable_upto.min(last.header.start));
+    }
+    (recovery.last_change_end() > end.durable_upto).then_some(end.durable_upto)
+}
+
 /// Writes the unsynced end of the log again and syncs it, with the folder (V1).
-fn rewrite_unsynced(storage: &dyn Storage, segments: &[SegmentFile], end: &Cursor) -> Result<()> {
-    tracing::info!(from = end.durable_upto, to = end.position, "making the unsynced end of the log durable");
-    storage.sync_directory()?;
-    scan::rewrite(segments, end.durable_upto, end.position)
+fn rewrite_unsynced(storage: &dyn Storage, segments: &[SegmentFile], from: u64, to: u64) -> Result<()> {
+    tracing::info!(from, to, "making the unsynced end of the log durable");
+    scan::rewrite(segments, from, to)?;
+    storage.sync_directory()
 }
 
 /// Opens the segment files that the superblock lists and those made since.
@@ -307,13 +333,9 @@ impl Recovery {
     /// Enters one record in the books and, if it is newer than what the index has, in the index.
     fn replay_record(&mut self, segment: u64, position: u64, record: &Record<'_>, padded: usize) -> Result<()> {
         self.ledger.add(segment, padded);
-        let previous = match record.previous {
-            Some(at) => {
-                self.lookup.table.segment_of(at).map(|old| Ok::<_, Error>((old.number, self.lookup.load(at, false)?)))
-            }
-            None => None,
-        }
-        .transpose()?;
+        let key = record.body.key();
+        let indexed = self.lookup.find_key(&key, u64::MAX)?;
+        let previous = Self::superseded(&self.lookup, self.from_image, record, indexed)?;
         if let Some((old, superseded)) = &previous {
             self.ledger.retire(record.version, *old, superseded.body.padded_bytes());
         }
@@ -335,7 +357,36 @@ impl Recovery {
             }
             _ => {}
         }
-        self.enter(position, record)
+        // V4: the index names the record with the highest version.
+        let hash = self.lookup.hasher.record(&key);
+        match indexed {
+            Some(found) if (found.record.version, found.position) >= (record.version, position) => {}
+            Some(found) => {
+                self.lookup.index.replace(hash, found.position, position);
+            }
+            None => self.lookup.index.insert(hash, position),
+        }
+        Ok(())
+    }
+
+    /// The record that this one supersedes, with its segment. Over an image, which may be ahead, it is the one that
+    /// `previous` names. In a rebuild it is the newest that was read: `previous` may lead to a segment that is gone, and past records
+    /// that are still there.
+    fn superseded<'l>(
+        lookup: &'l Lookup,
+        from_image: bool,
+        record: &Record<'_>,
+        indexed: Option<Found<'l>>,
+    ) -> Result<Option<(u64, Record<'l>)>> {
+        let older = if from_image {
+            match record.previous {
+                Some(at) if lookup.table.segment_of(at).is_some() => Some((at, lookup.load(at, false)?)),
+                _ => None,
+            }
+        } else {
+            indexed.filter(|found| found.record.version < record.version).map(|found| (found.position, found.record))
+        };
+        Ok(older.and_then(|(at, older)| Some((lookup.table.segment_of(at)?.number, older))))
     }
 
     /// End of the last frame with changes; 0 where none was replayed.
@@ -347,20 +398,6 @@ impl Recovery {
     fn version_at(&self, position: u64) -> Option<u64> {
         let count = self.replayed.partition_point(|(_, end)| *end <= position);
         self.replayed[..count].last().map(|(version, _)| *version)
-    }
-
-    /// V4: the index names the record with the highest version.
-    fn enter(&mut self, position: u64, record: &Record<'_>) -> Result<()> {
-        let key = record.body.key();
-        let hash = self.lookup.hasher.record(&key);
-        match self.lookup.find_key(&key, u64::MAX)? {
-            Some(found) if (found.record.version, found.position) >= (record.version, position) => {}
-            Some(found) => {
-                self.lookup.index.replace(hash, found.position, position);
-            }
-            None => self.lookup.index.insert(hash, position),
-        }
-        Ok(())
     }
 
     /// Puts the store together.
@@ -389,8 +426,7 @@ impl Recovery {
             nonce: u64::from_le_bytes(nonce),
             session_opened: false,
         };
-        let durable = if lock.is_some() { end.position } else { end.durable_upto.min(end.position) };
-        let log = Log::new(self.lookup.storage.clone(), newest.identity, &tail, durable);
+        let log = Log::new(self.lookup.storage.clone(), newest.identity, &tail, end.durable_upto.min(end.position));
         let checkpoint_position = if self.from_image { newest.checkpoint_position } else { 0 };
         tracing::info!(version = end.version, keys = self.lookup.index.entries(), from_image = self.from_image, "open");
         Ok(Store {
@@ -399,7 +435,7 @@ impl Recovery {
             log,
             lookup: self.lookup,
             writer: Writer { tail, ledger: self.ledger, checkpoint_position }.into(),
-            checkpoint: CheckpointState { newest, leaving }.into(),
+            checkpoint: CheckpointState { newest, leaving, proven: false }.into(),
             counters: Counters::default(),
             lock,
             process: std::process::id(),
@@ -435,26 +471,28 @@ fn repair(
     }
     let known = |number: &u64| segments.iter().any(|file| file.number == *number);
     let listed = |superblock: &Superblock, number: u64| superblock.segments.iter().any(|row| row.number == number);
-    let mut leaving = Vec::new();
-    let mut removed = false;
-    for number in folder.segments.iter().filter(|number| !known(number)) {
-        // K1: a segment that the older superblock still lists stays until the next checkpoint.
-        if superblocks.older.as_ref().is_some_and(|older| listed(older, *number)) {
-            leaving.push(*number);
-        } else {
-            storage.remove(&segment::file_name(*number))?;
-            removed = true;
-        }
-    }
+    let in_older = |number: &u64| superblocks.older.as_ref().is_some_and(|older| listed(older, *number));
+    // K1: a segment that the older superblock still lists stays until the next checkpoint.
+    let unknown = folder.segments.iter().copied().filter(|number| !known(number));
+    let (leaving, unneeded): (Vec<u64>, Vec<u64>) = unknown.partition(in_older);
     let in_force = superblocks.newest.image.map(|image| image.generation);
-    for generation in folder.images.iter().filter(|generation| Some(**generation) != in_force) {
-        storage.remove(&image::file_name(*generation))?;
-        removed = true;
-    }
-    if removed {
+    let images = folder.images.iter().copied().filter(|generation| Some(*generation) != in_force);
+    let names: Vec<String> = unneeded.into_iter().map(segment::file_name).chain(images.map(image::file_name)).collect();
+    if !names.is_empty() {
+        // The superblock that leaves them out may be in the page cache only.
+        superblocks.newest.write(storage)?;
+        for name in names {
+            storage.remove(&name)?;
+        }
         storage.sync_directory()?;
     }
     Ok(leaving)
+}
+
+/// # Errors
+/// [`Error::ForeignFile`]; asked before the lock is taken, which makes a file.
+pub(crate) fn require_no_foreign_file(storage: &dyn Storage) -> Result<()> {
+    Folder::list(storage).map(|_| ())
 }
 
 /// # Errors

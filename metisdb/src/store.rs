@@ -53,6 +53,8 @@ pub(crate) struct CheckpointState {
     pub(crate) newest: Superblock,
     /// Segments that only the newest superblock leaves out: they go with the next one (rule 1).
     pub(crate) leaving: Vec<u64>,
+    /// Whether the newest one is surely on disk: one that an earlier process left may be in the page cache only.
+    pub(crate) proven: bool,
 }
 
 /// Numbers for [`crate::Stats`].
@@ -65,6 +67,8 @@ pub(crate) struct Counters {
     pub(crate) reclaimed_bytes: AtomicU64,
     /// Whether a checkpoint that was started by itself is under way.
     pub(crate) checkpoint_running: AtomicBool,
+    /// The thread of the last one.
+    pub(crate) checkpoint_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 impl Store {

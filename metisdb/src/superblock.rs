@@ -2,6 +2,8 @@
 //!
 //! The bytes are owned by `spec/format.md`, "Superblock".
 
+use std::sync::Arc;
+
 use crate::{
     error::{Error, Result},
     layout::layout,
@@ -11,8 +13,7 @@ use crate::{
         record::{ALIGNMENT, VERSION_LIMIT},
         segment::{FORMAT_VERSION, Identity, SEGMENT_BYTES, SLOT_LIMIT, log_limit},
     },
-    probe,
-    storage::Storage,
+    storage::{Storage, StorageFile},
 };
 
 const MAGIC: [u8; 8] = *b"METISDB1";
@@ -173,8 +174,13 @@ impl Superblock {
             && self.segments.last().is_some_and(|row| row.number < SEQUENCE_LIMIT)
     }
 
-    /// Writes the superblock over the older of the two and makes it durable.
+    /// Writes the superblock over the older of the two, or over itself, and makes it durable.
     pub(crate) fn write(&self, storage: &dyn Storage) -> Result<()> {
+        self.write_unsynced(storage)?.sync()
+    }
+
+    /// Writes the superblock without making it durable: the caller syncs the file.
+    pub(crate) fn write_unsynced(&self, storage: &dyn Storage) -> Result<Arc<dyn StorageFile>> {
         let name = file_name(self.generation);
         let bytes = self.encode();
         let (file, created) = match storage.open(&name)? {
@@ -185,13 +191,10 @@ impl Superblock {
             file.set_length(bytes.len() as u64)?;
         }
         file.write_all_at(&bytes, 0)?;
-        if !probe::skip("superblock-sync") {
-            file.sync()?;
-        }
         if created {
             storage.sync_directory()?;
         }
-        Ok(())
+        Ok(file)
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::{
 use parking_lot::Mutex;
 
 use super::{
-    frame::{FrameBuilder, FrameKind, Link},
+    frame::{self, FrameBuilder, FrameKind, Link},
     segment::{Identity, Segment, SegmentHeader, SegmentTable, file_name, log_limit},
 };
 use crate::{
@@ -38,6 +38,8 @@ pub(crate) struct Log {
     /// Held by the thread that syncs; the others wait and find their bytes synced.
     syncing: Mutex<()>,
     poison: OnceLock<Error>,
+    /// See [`frame::secret`].
+    secret: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +74,7 @@ impl Log {
             active: Mutex::new(active),
             syncing: Mutex::new(()),
             poison: OnceLock::new(),
+            secret: frame::secret(&identity.seed),
         }
     }
 
@@ -108,6 +111,7 @@ impl Log {
     ///
     /// Rolls to a new segment where the frame does not fit. An error leaves the log as it was.
     pub(crate) fn reserve(&self, table: &SegmentTable, tail: &mut Tail, bytes: u64) -> Result<u64> {
+        self.prove(tail)?;
         if tail.position + bytes > tail.segment.end {
             self.roll(table, tail, bytes)?;
         }
@@ -128,7 +132,9 @@ impl Log {
     /// # Errors
     /// A full disk leaves the log as it was; any other failure to write poisons.
     pub(crate) fn append(&self, tail: &mut Tail, frame: FrameBuilder, kind: FrameKind, version: u64) -> Result<u64> {
+        self.check_poison()?;
         let link = Link {
+            secret: self.secret,
             version,
             sequence: tail.sequence + 1,
             durable_upto: self.durable_upto(),
@@ -190,42 +196,79 @@ impl Log {
         }
         let header =
             SegmentHeader::new(&self.identity, old.number + 1, slots as u32, old.end, (tail.position, tail.chain));
-        let (segment, reserved_upto) = self.create_segment(&header).inspect_err(|_| {
-            // A failure here must not leave a file behind that takes space; if this fails too,
-            // the next attempt or the next open removes it.
-            let _ = self.storage.remove(&file_name(header.number));
+        let (segment, reserved_upto) = create_segment(&*self.storage, &header).map_err(|failure| match failure {
+            CreateFailure::Undone(error) => error,
+            CreateFailure::Unknown(error) => self.poison(error),
         })?;
         tracing::debug!(number = segment.number, bytes = segment.end - segment.start, "log continues in a new segment");
         table.insert(segment.clone());
         tail.position = segment.start + SegmentHeader::BYTES as u64;
         tail.reserved_upto = reserved_upto;
         tail.segment = segment.clone();
-        *self.active.lock() = Active { segment, appended: tail.position };
         self.durable.fetch_max(tail.position, Ordering::AcqRel);
+        *self.active.lock() = Active { segment, appended: tail.position };
         Ok(())
     }
 
-    /// Creates a segment's file and makes it durable (A1). Returns how far its space is reserved.
-    fn create_segment(&self, header: &SegmentHeader) -> Result<(Arc<Segment>, u64)> {
-        create_segment_file(&*self.storage, header, |error| self.poison(error))
+    /// Before the first frame of a session: what an earlier one left at the end without a proof that it is
+    /// durable (marks, which carry no data) is written again and synced, lest what follows it is cut off with it (rule 4).
+    fn prove(&self, tail: &Tail) -> Result<()> {
+        let from = self.durable_upto().max(tail.segment.start);
+        if tail.session_opened || from >= tail.position {
+            return Ok(());
+        }
+        let file = &tail.segment.file;
+        let mut bytes = vec![0; (tail.position - from) as usize];
+        let offset = from - tail.segment.start;
+        let rewritten = file.read_exact_at(&mut bytes, offset).and_then(|()| file.write_all_at(&bytes, offset));
+        rewritten.map_err(|error| self.poison(error))?;
+        self.sync_upto(tail.position)
     }
 }
 
-/// Creates a segment's file: length, first space, header, sync, directory.
-pub(crate) fn create_segment_file(
+/// Why a segment could not be made.
+pub(crate) enum CreateFailure {
+    /// Nothing of it is left.
+    Undone(Error),
+    /// It may come back after a crash, and then end the segment before it: nothing must be appended there any more.
+    Unknown(Error),
+}
+
+impl CreateFailure {
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Undone(error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
+/// Creates a segment's file: length, first space, map; then header, sync, directory (A1). Returns how far its space is reserved, too.
+pub(crate) fn create_segment(
     storage: &dyn Storage,
     header: &SegmentHeader,
-    sync_failed: impl Fn(Error) -> Error,
-) -> Result<(Arc<Segment>, u64)> {
-    let file = storage.create(&file_name(header.number))?;
-    file.set_length(u64::from(header.slots) * header.segment_bytes)?;
+) -> std::result::Result<(Arc<Segment>, u64), CreateFailure> {
+    let name = file_name(header.number);
     let reserved = (header.segment_bytes / RESERVE_FRACTION).max(SegmentHeader::BYTES as u64);
-    file.reserve(0, reserved)?;
-    file.write_all_at(&header.encode(), 0)?;
-    file.sync().map_err(&sync_failed)?;
-    if !probe::skip("segment-directory-sync") {
-        storage.sync_directory().map_err(&sync_failed)?;
+    let prepared = storage.create(&name).and_then(|file| {
+        file.set_length(header.end() - header.start)?;
+        file.reserve(0, reserved)?;
+        Segment::map(file, header)
+    });
+    let segment = prepared.map_err(|error| {
+        // Without a header the file means nothing; if it stays, the next attempt or the next open replaces it.
+        let _ = storage.remove(&name);
+        CreateFailure::Undone(error)
+    })?;
+    if let Err(error) = segment.file.write_all_at(&header.encode(), 0) {
+        let undone = storage.remove(&name).and_then(|()| storage.sync_directory());
+        return Err(match undone {
+            Ok(()) if error.is_out_of_space() => CreateFailure::Undone(error),
+            _ => CreateFailure::Unknown(error),
+        });
     }
-    let segment = Arc::new(Segment::map(file, header)?);
-    Ok((segment, header.start + reserved))
+    segment.file.sync().map_err(CreateFailure::Unknown)?;
+    if !probe::skip("segment-directory-sync") {
+        storage.sync_directory().map_err(CreateFailure::Unknown)?;
+    }
+    Ok((Arc::new(segment), header.start + reserved))
 }

@@ -70,6 +70,8 @@ pub(crate) struct Link {
     pub(crate) durable_upto: u64,
     pub(crate) nonce: u64,
     pub(crate) previous_chain: u32,
+    /// See [`secret`].
+    pub(crate) secret: u32,
     /// Whether this is the first frame of the session.
     pub(crate) opens_session: bool,
 }
@@ -115,14 +117,21 @@ impl FrameBuilder {
             previous_chain: link.previous_chain,
             checksum: 0,
         };
-        header.checksum = checksum(&header, &self.bytes[FrameHeader::BYTES..]);
+        header.checksum = checksum(&header, &self.bytes[FrameHeader::BYTES..], link.secret);
         self.bytes[..FrameHeader::BYTES].copy_from_slice(&header.encode());
         (self.bytes, header.checksum)
     }
 }
 
-fn checksum(header: &FrameHeader, records: &[u8]) -> u32 {
-    crc32c_of(&[&header.encode()[..FrameHeader::BYTES - 4], records])
+/// What the checksums of a database's frames are combined with, so that bytes that a user chose, inside of a
+/// record, are never taken for a frame.
+pub(crate) fn secret(seed: &[u8; 32]) -> u32 {
+    let derived = blake3::derive_key("MetisDB 2026-11 frame checksum", seed);
+    u32::from_le_bytes([derived[0], derived[1], derived[2], derived[3]])
+}
+
+fn checksum(header: &FrameHeader, records: &[u8], secret: u32) -> u32 {
+    crc32c_of(&[&header.encode()[..FrameHeader::BYTES - 4], records]) ^ secret
 }
 
 /// Reads a header that claims to stand at `position` and judges what can be judged without the records.
@@ -143,6 +152,9 @@ pub(crate) fn header(bytes: &[u8; FrameHeader::BYTES], position: u64, room: u64)
         let got = format!("{} and {}", header.version, header.sequence);
         return Err(Damage::new("a possible version and sequence", got));
     }
+    if header.durable_upto > position {
+        return Err(Damage::new(format!("a durable mark up to {position}"), format!("{}", header.durable_upto)));
+    }
     let records = (length - FrameHeader::BYTES) / LEAST_RECORD_BYTES;
     if header.record_count as usize > records {
         return Err(Damage::new(format!("at most {records} records"), format!("{}", header.record_count)));
@@ -151,8 +163,8 @@ pub(crate) fn header(bytes: &[u8; FrameHeader::BYTES], position: u64, room: u64)
 }
 
 /// Checks a whole frame whose header is `header`.
-pub(crate) fn verify(header: &FrameHeader, frame: &[u8]) -> Result<(), Damage> {
-    let actual = checksum(header, &frame[FrameHeader::BYTES..]);
+pub(crate) fn verify(header: &FrameHeader, frame: &[u8], secret: u32) -> Result<(), Damage> {
+    let actual = checksum(header, &frame[FrameHeader::BYTES..], secret);
     if actual != header.checksum {
         return Err(Damage::new(format!("frame checksum {:08x}", header.checksum), format!("{actual:08x}")));
     }

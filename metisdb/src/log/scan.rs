@@ -74,13 +74,15 @@ pub(crate) fn frames(
     mut cursor: Cursor,
     mut visit: impl FnMut(&FrameHeader, &[u8]) -> Result<()>,
 ) -> Result<Cursor> {
+    let secret = segments.first().map_or(0, |segment| frame::secret(&segment.header.seed));
     for (index, segment) in segments.iter().enumerate() {
         if index > 0 {
             cursor = enter(&segments[index - 1], segment, &cursor)?;
         }
         let mut window = Window::new(segment);
+        let mut reread_at = None;
         while segment.known_end != Some(cursor.position) {
-            match next_frame(&mut window, &cursor) {
+            match next_frame(&mut window, &cursor, secret) {
                 Ok((header, bytes)) => {
                     header.known_kind().map_err(|damage| place(segment, damage, header.position))?;
                     visit(&header, bytes)?;
@@ -97,9 +99,15 @@ pub(crate) fn frames(
                 Err(Stop::Damage(damage)) => {
                     let mark = match segment.known_end {
                         Some(end) => end,
-                        None => cursor.durable_upto.max(mark_behind(segment, &cursor)?),
+                        None => cursor.durable_upto.max(mark_behind(segment, &cursor, secret)?),
                     };
                     if cursor.position < mark || segment.known_end.is_some() {
+                        if reread_at != Some(cursor.position) {
+                            // Beside a writer the window may be older than the mark: look again, once.
+                            reread_at = Some(cursor.position);
+                            window = Window::new(segment);
+                            continue;
+                        }
                         let damage = Damage::new(format!("{} (durable up to {mark})", damage.expected), damage.got);
                         return Err(place(segment, damage, cursor.position));
                     }
@@ -107,6 +115,7 @@ pub(crate) fn frames(
                 }
             }
         }
+        // The superblock or the next segment says that it ends here; both came after it was durable (A1).
         cursor.durable_upto = cursor.durable_upto.max(cursor.position);
     }
     Ok(cursor)
@@ -116,7 +125,8 @@ pub(crate) fn frames(
 fn enter(before: &SegmentFile, next: &SegmentFile, cursor: &Cursor) -> Result<Cursor> {
     let first = Cursor::at_start_of(&next.header);
     if next.number != before.number + 1 {
-        return Ok(Cursor { durable_upto: cursor.durable_upto.max(first.durable_upto), ..first });
+        let durable_upto = cursor.durable_upto.max(first.durable_upto);
+        return Ok(Cursor { durable_upto, version: cursor.version, ..first });
     }
     if next.header.previous_chain != cursor.chain {
         let expected = format!("a segment that follows checksum {:08x}", cursor.chain);
@@ -127,7 +137,7 @@ fn enter(before: &SegmentFile, next: &SegmentFile, cursor: &Cursor) -> Result<Cu
 }
 
 /// The largest durable mark in sound frames behind the place where reading stopped.
-fn mark_behind(segment: &SegmentFile, cursor: &Cursor) -> Result<u64> {
+fn mark_behind(segment: &SegmentFile, cursor: &Cursor, secret: u32) -> Result<u64> {
     let mut mark = 0;
     let mut window = Window::new(segment);
     let mut position = cursor.position;
@@ -139,7 +149,7 @@ fn mark_behind(segment: &SegmentFile, cursor: &Cursor) -> Result<u64> {
         let bytes = window.header_bytes(found)?;
         let Ok(header) = frame::header(&bytes, found, segment.end() - found) else { continue };
         let frame = window.bytes(found, header.frame_bytes())?;
-        if header.sequence > cursor.sequence && frame::verify(&header, frame).is_ok() {
+        if header.sequence > cursor.sequence && frame::verify(&header, frame, secret).is_ok() {
             mark = mark.max(header.durable_upto);
             position = found + header.frame_bytes() as u64;
         }
@@ -160,8 +170,8 @@ impl From<Damage> for Stop {
 }
 
 /// Reads the frame at the cursor and checks that it continues what was read (S2).
-fn next_frame<'w>(window: &'w mut Window<'_>, cursor: &Cursor) -> Result<(FrameHeader, &'w [u8]), Stop> {
-    let room = window.segment.end() - cursor.position;
+fn next_frame<'w>(window: &'w mut Window<'_>, cursor: &Cursor, secret: u32) -> Result<(FrameHeader, &'w [u8]), Stop> {
+    let room = window.segment.end().saturating_sub(cursor.position);
     if room < FrameHeader::BYTES as u64 {
         return Err(Damage::new("a frame", format!("{room} bytes left in the segment")).into());
     }
@@ -182,7 +192,7 @@ fn next_frame<'w>(window: &'w mut Window<'_>, cursor: &Cursor) -> Result<(FrameH
         }
     }
     let frame = window.bytes(cursor.position, header.frame_bytes()).map_err(Stop::Failed)?;
-    frame::verify(&header, frame)?;
+    frame::verify(&header, frame, secret)?;
     Ok((header, frame))
 }
 
@@ -243,7 +253,7 @@ impl<'s> Window<'s> {
 /// bytes that the disk does not have (rule 4).
 pub(crate) fn rewrite(segments: &[SegmentFile], from: u64, to: u64) -> Result<()> {
     for segment in segments {
-        let (first, last) = (from.max(segment.header.start), to.min(segment.end()));
+        let (first, last) = (from.max(segment.header.start), to.min(segment.known_end.unwrap_or(segment.end())));
         let mut window = Window::new(segment);
         let mut position = first;
         while position < last {
@@ -298,7 +308,7 @@ pub(crate) fn open_segments(
         let header = match SegmentHeader::read(&*file, identity, number) {
             Ok(header) => header,
             Err(error) if index + 1 == count && number > last_known && error.is_corruption() => {
-                if holds_frame(&*file)? {
+                if holds_anything(&*file)? {
                     return Err(error);
                 }
                 break;
@@ -331,13 +341,18 @@ pub(crate) fn open_segments(
     Ok(segments)
 }
 
-/// Whether anything but zeros stands where a segment's first frame would.
-pub(crate) fn holds_frame(file: &dyn StorageFile) -> Result<bool> {
-    let at = SegmentHeader::BYTES as u64;
-    if file.length()? < at + FrameHeader::BYTES as u64 {
-        return Ok(false);
+/// Whether anything but zeros stands behind a segment's header, that is, whether frames were ever written.
+pub(crate) fn holds_anything(file: &dyn StorageFile) -> Result<bool> {
+    let length = file.length()?;
+    let mut bytes = vec![0; WINDOW_BYTES];
+    let mut at = SegmentHeader::BYTES as u64;
+    while at < length {
+        let count = (length - at).min(WINDOW_BYTES as u64) as usize;
+        file.read_exact_at(&mut bytes[..count], at)?;
+        if bytes[..count].iter().any(|byte| *byte != 0) {
+            return Ok(true);
+        }
+        at += count as u64;
     }
-    let mut bytes = [0; FrameHeader::BYTES];
-    file.read_exact_at(&mut bytes, at)?;
-    Ok(bytes[..4] == frame::MAGIC.to_le_bytes())
+    Ok(false)
 }

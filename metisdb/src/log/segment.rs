@@ -148,8 +148,8 @@ pub(crate) fn file_name(number: u64) -> String {
 
 /// The number in a segment's file name.
 pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(NAME_PREFIX)?;
-    (digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let number = name.strip_prefix(NAME_PREFIX)?.parse().ok()?;
+    (file_name(number) == name).then_some(number)
 }
 
 /// One file of the log, mapped.
@@ -226,11 +226,6 @@ impl SegmentTable {
         let segments = self.segments.lock();
         let (_, segment) = segments.range(..=position).next_back()?;
         (position < segment.end).then(|| segment.clone())
-    }
-
-    /// Whether the segment is in the table. Takes a lock.
-    pub(crate) fn contains(&self, number: u64) -> bool {
-        self.segments.lock().values().any(|segment| segment.number == number)
     }
 
     /// All segments, oldest first.

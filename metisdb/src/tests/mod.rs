@@ -2,9 +2,12 @@
 
 mod bad_input;
 mod cuts;
+mod faults;
 mod histories;
+mod hostile;
 mod model;
 mod readers;
+mod regressions;
 mod spec;
 
 use std::sync::Arc;

@@ -1,0 +1,163 @@
+//! `metisdb get`: one value.
+
+use alloy_primitives::{Address, B256, U256};
+use clap::{Args, Subcommand};
+use metisdb::Snapshot;
+use serde_json::{Value, json};
+
+use crate::{Answer, Target, line, open};
+
+/// What is to be shown.
+#[derive(Debug, Subcommand)]
+pub(crate) enum What {
+    /// An account: nonce, balance, code hash.
+    Account {
+        #[command(flatten)]
+        target: Target,
+        /// Address of the account, 0x and 40 digits.
+        address: Address,
+        #[command(flatten)]
+        at: At,
+    },
+    /// A storage slot; zero where it is not set.
+    Storage {
+        #[command(flatten)]
+        target: Target,
+        /// Address of the account, 0x and 40 digits.
+        address: Address,
+        /// Number of the slot, decimal or 0x and hexadecimal.
+        slot: U256,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Code by its Keccak-256 hash.
+    Code {
+        #[command(flatten)]
+        target: Target,
+        /// Hash of the code, 0x and 64 digits.
+        hash: B256,
+        #[command(flatten)]
+        at: At,
+    },
+    /// The metadata of a block.
+    Block {
+        #[command(flatten)]
+        target: Target,
+        /// Number of the block.
+        number: u64,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+/// Which version is read.
+#[derive(Debug, Args)]
+pub(crate) struct At {
+    /// An older version that is still readable; the newest by default.
+    #[arg(long)]
+    version: Option<u64>,
+}
+
+impl What {
+    /// Whether the answer is to be JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.common().0.json
+    }
+
+    fn common(&self) -> (&Target, &At) {
+        match self {
+            Self::Account { target, at, .. }
+            | Self::Storage { target, at, .. }
+            | Self::Code { target, at, .. }
+            | Self::Block { target, at, .. } => (target, at),
+        }
+    }
+}
+
+/// Reads one value.
+pub(crate) fn get(what: &What) -> metisdb::Result<Answer> {
+    let (target, at) = what.common();
+    let db = open(&target.path)?;
+    let snapshot = match at.version {
+        Some(version) => db.snapshot_at(version)?,
+        None => db.snapshot()?,
+    };
+    let (mut lines, mut json) = match what {
+        What::Account { address, .. } => account(&snapshot, address)?,
+        What::Storage { address, slot, .. } => storage(&snapshot, address, *slot)?,
+        What::Code { hash, .. } => code(&snapshot, hash)?,
+        What::Block { number, .. } => block(&snapshot, *number)?,
+    };
+    lines.insert(0, line("version", snapshot.version()));
+    json["version"] = json!(snapshot.version());
+    Ok(Answer { lines, json })
+}
+
+type Shown = (Vec<(String, String)>, Value);
+
+fn account(snapshot: &Snapshot, address: &Address) -> metisdb::Result<Shown> {
+    let Some(account) = snapshot.account(address)? else {
+        let lines = vec![line("account", format!("{address} does not exist"))];
+        return Ok((lines, json!({ "address": address.to_string(), "exists": false })));
+    };
+    let has_storage = snapshot.has_storage(address)?;
+    let lines = vec![
+        line("account", address),
+        line("nonce", account.nonce),
+        line("balance", format!("{} wei", account.balance)),
+        line("code hash", account.code_hash),
+        line("storage", if has_storage { "some slots are set" } else { "empty" }),
+    ];
+    let json = json!({
+        "address": address.to_string(),
+        "exists": true,
+        "nonce": account.nonce,
+        "balance": format!("{:#x}", account.balance),
+        "code_hash": account.code_hash.to_string(),
+        "has_storage": has_storage,
+    });
+    Ok((lines, json))
+}
+
+fn storage(snapshot: &Snapshot, address: &Address, slot: U256) -> metisdb::Result<Shown> {
+    let value = snapshot.storage(address, slot)?;
+    let lines =
+        vec![line("account", address), line("slot", format!("{slot:#x}")), line("value", format!("{value:#x}"))];
+    let json = json!({
+        "address": address.to_string(),
+        "slot": format!("{slot:#x}"),
+        "value": format!("{value:#x}"),
+    });
+    Ok((lines, json))
+}
+
+fn code(snapshot: &Snapshot, hash: &B256) -> metisdb::Result<Shown> {
+    let Some(code) = snapshot.code(hash)? else {
+        let lines = vec![line("code", format!("{hash} is not stored"))];
+        return Ok((lines, json!({ "code_hash": hash.to_string(), "exists": false })));
+    };
+    let lines = vec![line("code hash", hash), line("length", format!("{} bytes", code.len())), line("code", &code)];
+    let json = json!({ "code_hash": hash.to_string(), "exists": true, "code": code.to_string() });
+    Ok((lines, json))
+}
+
+fn block(snapshot: &Snapshot, number: u64) -> metisdb::Result<Shown> {
+    let Some(block) = snapshot.block(number)? else {
+        let lines = vec![line("block", format!("{number} is not stored"))];
+        return Ok((lines, json!({ "number": number, "exists": false })));
+    };
+    let lines = vec![
+        line("block", block.number),
+        line("hash", block.hash),
+        line("parent hash", block.parent_hash),
+        line("timestamp", block.timestamp),
+    ];
+    let json = json!({
+        "number": block.number,
+        "exists": true,
+        "hash": block.hash.to_string(),
+        "parent_hash": block.parent_hash.to_string(),
+        "timestamp": block.timestamp,
+    });
+    Ok((lines, json))
+}
