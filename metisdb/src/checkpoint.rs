@@ -34,7 +34,6 @@ pub(crate) fn checkpoint(store: &Store) -> Result<()> {
     if is_up_to_date(&superblock, &state) {
         return Ok(());
     }
-    let storage = &*store.log.storage;
     if !state.proven {
         // The other superblock is about to be overwritten.
         write_superblock(store, &state.newest)?;

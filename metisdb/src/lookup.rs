@@ -101,24 +101,26 @@ impl Lookup {
     /// The record at a position that the index or a live record names, verified unless it was before (R1).
     #[inline]
     pub(crate) fn load(&self, position: u64, verified: bool) -> Result<Record<'_>> {
-        // SAFETY: positions come from index entries and `previous` pointers reached under a pin or the
-        // commit lock, which keep the record's segment (invariants L1 and P1); only the record's own
-        // bytes, bounded by its length, are used.
-        let Some(mut bytes) = (unsafe { self.table.bytes(position) }) else {
-            return Err(self.damage(Damage::new("a position inside the log", format!("{position}")), position));
-        };
-        let length = match record::length(bytes) {
-            Ok(length) => length,
-            Err(_) => {
-                // SAFETY: as above.
-                bytes = unsafe { self.table.bytes_to_segment_end(position) }.unwrap_or(bytes);
-                record::length(bytes).map_err(|damage| self.damage(damage, position))?
-            }
-        };
+        let head = self.bytes(position, record::LEAST_BYTES)?;
+        let prefix = self.bytes(position, record::prefix_bytes(head))?;
+        let length = record::length(prefix).map_err(|damage| self.damage(damage, position))?;
+        let bytes = self.bytes(position, length)?;
         if (!verified || self.verify_every_read) && !probe::skip("record-verify") {
-            record::verify(bytes, length, position).map_err(|damage| self.damage(damage, position))?;
+            record::verify(bytes, position).map_err(|damage| self.damage(damage, position))?;
         }
-        record::decode(bytes, length).map_err(|damage| self.damage(damage, position))
+        record::decode(bytes).map_err(|damage| self.damage(damage, position))
+    }
+
+    #[inline]
+    fn bytes(&self, position: u64, length: usize) -> Result<&[u8]> {
+        // SAFETY: positions come from index entries and `previous` pointers reached under a pin or the
+        // commit lock, which keep the record's segment (invariants L1 and P1). Lengths are those that the record states
+        // itself; only if it is damaged can they reach behind it, to bytes that are mapped all the same, and then the checksum fails.
+        match unsafe { self.table.bytes(position, length) } {
+            Some(bytes) => Ok(bytes),
+            None => Err(self
+                .damage(Damage::new("a record inside the log", format!("{length} bytes from {position}")), position)),
+        }
     }
 
     /// What the log keeps of an account at a version.
@@ -161,19 +163,50 @@ impl Lookup {
         )
     }
 
-    /// The value of a slot at a version.
+    /// The value of a slot at a version. The path that matters most: it does what [`Lookup::find_slot`] does, but compares
+    /// and copies in place what was verified before.
     #[inline]
     pub(crate) fn slot_at(&self, account: AccountId, slot: &U256, version: u64) -> Result<U256> {
-        let Some(found) = self.find_slot(account, slot, version)? else { return Ok(U256::ZERO) };
-        let Body::Slot { value, .. } = found.record.body else { return Ok(U256::ZERO) };
-        if self.wipes.may_contain(account)
-            && let Some(wipe) = self.find_key(&RecordKey::Wipe(account), version)?
-            && found.record.version < wipe.record.version
-            && !probe::skip("wipe-check")
-        {
-            return Ok(U256::ZERO);
+        let number = slot.to_be_bytes::<32>();
+        let found = self.index.find(self.hasher.slot(account, slot), |candidate| {
+            if !candidate.verified || self.verify_every_read {
+                self.load_candidate(&candidate)?;
+            }
+            let head = self.bytes(candidate.position, record::LEAST_BYTES)?;
+            if !record::is_slot_of(head, account) {
+                return Ok(None);
+            }
+            let length = record::length(head).map_err(|damage| self.damage(damage, candidate.position))?;
+            match record::slot_value(self.bytes(candidate.position, length)?, &number) {
+                Some((newest, value)) if newest <= version => Ok(Some((newest, value))),
+                Some(_) => self.older_slot_value(candidate.position, version).map(Some),
+                None => Ok(None),
+            }
+        })?;
+        match found {
+            Some((own, _)) if self.wipes.may_contain(account) && self.is_wiped(account, own, version)? => {
+                Ok(U256::ZERO)
+            }
+            Some((_, value)) => Ok(value),
+            None => Ok(U256::ZERO),
         }
-        Ok(value)
+    }
+
+    /// Version and value of a slot before the record at `position`; version 0 and zero where there is none.
+    #[cold]
+    fn older_slot_value(&self, position: u64, version: u64) -> Result<(u64, U256)> {
+        let newest = Found { position, record: self.load(position, true)? };
+        Ok(match self.walk_back(newest, version)?.map(|found| (found.record.version, found.record.body)) {
+            Some((own, Body::Slot { value, .. })) => (own, value),
+            _ => (0, U256::ZERO),
+        })
+    }
+
+    /// R3: whether a slot record of version `own` is hidden by a wipe at or before `version`.
+    #[cold]
+    fn is_wiped(&self, account: AccountId, own: u64, version: u64) -> Result<bool> {
+        let wipe = self.find_key(&RecordKey::Wipe(account), version)?;
+        Ok(wipe.is_some_and(|wipe| own < wipe.record.version) && !probe::skip("wipe-check"))
     }
 
     /// Code by its hash, if it was stored at or before the version.

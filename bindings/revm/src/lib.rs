@@ -26,9 +26,8 @@
 use metisdb::Snapshot;
 use revm_database_interface::{
     DBErrorMarker, DatabaseRef,
-    bytecode::Bytecode,
     primitives::{Address, B256, KECCAK_EMPTY, StorageKey, StorageValue},
-    state::AccountInfo,
+    state::{AccountInfo, bytecode::Bytecode},
 };
 
 /// Why a read failed.

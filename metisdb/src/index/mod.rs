@@ -234,7 +234,7 @@ impl Index {
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         let line = self.table.marker().line_of(hash);
-        scan::prefetch(self.table.line(line));
+        crate::prefetch::line(std::ptr::from_ref(self.table.line(line)).cast());
     }
 
     /// Provides the memory for that many inserts, which then cannot fail.

@@ -1,4 +1,4 @@
-//! Comparing the eight tags of a line at once, and fetching a line ahead of its use.
+//! Comparing the eight tags of a line at once.
 
 use super::memory::Line;
 #[cfg(any(test, miri, not(target_arch = "x86_64")))]
@@ -63,28 +63,6 @@ fn portable_tag_hints(line: &Line, tag: u32) -> u32 {
     })
 }
 
-/// Brings a line into the cache, if the processor sees fit.
-#[inline]
-pub(super) fn prefetch(line: &Line) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch reads nothing that the program could see; the address is a line's.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast());
-    }
-    #[cfg(all(target_arch = "aarch64", not(miri)))]
-    // SAFETY: a prefetch reads nothing that the program could see; the address is a line's.
-    unsafe {
-        std::arch::asm!(
-            "prfm pldl1keep, [{line}]",
-            line = in(reg) std::ptr::from_ref(line),
-            options(nostack, preserves_flags, readonly),
-        );
-    }
-    #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-    let _ = line;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +85,5 @@ mod tests {
         line.set(6, Entry::EMPTY);
         assert_eq!(tag_hints(&line, 0), 0b100_0001);
         assert_eq!(portable_tag_hints(&line, 0), 0b100_0001);
-        prefetch(&line);
     }
 }

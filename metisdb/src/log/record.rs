@@ -191,44 +191,74 @@ fn checksum(record: &[u8], position: u64) -> u32 {
     super::crc32c(&record[META_AT..]) ^ (units as u32) ^ ((units >> 32) as u32)
 }
 
-/// Length of the record at the front of `bytes` without padding, from its header and body prefix.
+/// No record is shorter.
+pub(crate) const LEAST_BYTES: usize = WIPE_BYTES;
+
+/// How many bytes of a record [`length`] needs, told by its first [`LEAST_BYTES`].
+#[inline]
+pub(crate) fn prefix_bytes(head: &[u8]) -> usize {
+    match head[META_AT] {
+        ACCOUNT => ACCOUNT_BYTES,
+        CODE => CODE_BYTES,
+        _ => LEAST_BYTES,
+    }
+}
+
+/// Length without padding of the record that begins with `prefix`.
 ///
 /// # Errors
-/// Damage where the kind is unknown, the length impossible, or the record longer than `bytes`.
+/// Damage where the kind is unknown or the length impossible.
 #[inline]
-pub(crate) fn length(bytes: &[u8]) -> Result<usize, Damage> {
-    let short = || Damage::new("a record inside its segment", format!("{} bytes left", bytes.len()));
-    let meta = *bytes.get(META_AT).ok_or_else(short)?;
-    let length = match meta {
-        0..=SLOT_VALUE_MAX => SLOT_BYTES + usize::from(meta),
+pub(crate) fn length(prefix: &[u8]) -> Result<usize, Damage> {
+    match prefix[META_AT] {
+        value_bytes @ 0..=SLOT_VALUE_MAX => Ok(SLOT_BYTES + usize::from(value_bytes)),
         ACCOUNT => {
-            let [flags, _, balance_bytes] = *field::<3>(bytes, HEADER_BYTES + 20)?;
+            let [flags, _, balance_bytes] = *field::<3>(prefix, HEADER_BYTES + 20)?;
             if flags & !(FLAG_HAS_CODE | FLAG_HAS_STORAGE) != 0 || balance_bytes > 32 {
                 return Err(Damage::new("account flags and balance length", format!("{flags} and {balance_bytes}")));
             }
             let code = if flags & FLAG_HAS_CODE != 0 { 32 } else { 0 };
-            ACCOUNT_BYTES + code + usize::from(balance_bytes)
+            Ok(ACCOUNT_BYTES + code + usize::from(balance_bytes))
         }
-        ACCOUNT_DELETED => ACCOUNT_DELETED_BYTES,
-        WIPE => WIPE_BYTES,
+        ACCOUNT_DELETED => Ok(ACCOUNT_DELETED_BYTES),
+        WIPE => Ok(WIPE_BYTES),
         CODE => {
-            let code = u32::from_le_bytes(*field(bytes, HEADER_BYTES + 32)?) as usize;
+            let code = u32::from_le_bytes(*field(prefix, HEADER_BYTES + 32)?) as usize;
             if code > MAX_CODE_BYTES {
                 return Err(Damage::new("code within the length limit", format!("{code} bytes")));
             }
-            CODE_BYTES + code
+            Ok(CODE_BYTES + code)
         }
-        BLOCK => BLOCK_BYTES,
-        _ => return Err(Damage::new("a known kind of record", format!("kind {meta}"))),
-    };
-    if length > bytes.len() { Err(short()) } else { Ok(length) }
+        BLOCK => Ok(BLOCK_BYTES),
+        kind => Err(Damage::new("a known kind of record", format!("kind {kind}"))),
+    }
 }
 
-/// Checks the checksum of the record of `length` bytes at the front of `bytes`.
+/// Whether the record that begins with `head` ([`LEAST_BYTES`] of it) is one of a slot of this account.
 #[inline]
-pub(crate) fn verify(bytes: &[u8], length: usize, position: u64) -> Result<(), Damage> {
-    let stored = u32::from_le_bytes(*field(bytes, CHECKSUM_AT)?);
-    let actual = checksum(&bytes[..length], position);
+pub(crate) fn is_slot_of(head: &[u8], account: AccountId) -> bool {
+    head[META_AT] <= SLOT_VALUE_MAX && head[HEADER_BYTES..LEAST_BYTES] == account.0.to_le_bytes()
+}
+
+/// The version of a slot's record, if it is of this slot, and the value.
+#[inline]
+pub(crate) fn slot_value(record: &[u8], slot: &[u8; 32]) -> Option<(u64, U256)> {
+    if record[HEADER_BYTES + 8..SLOT_BYTES] != *slot {
+        return None;
+    }
+    let value = match record[SLOT_BYTES..].first_chunk::<32>() {
+        Some(whole) => U256::from_be_bytes(*whole),
+        None => U256::from_be_slice(&record[SLOT_BYTES..]),
+    };
+    let word = u64::from_le_bytes(record[2..10].try_into().expect("8 bytes"));
+    Some((word >> 24, value))
+}
+
+/// Checks the checksum of a record, given without its padding.
+#[inline]
+pub(crate) fn verify(record: &[u8], position: u64) -> Result<(), Damage> {
+    let stored = u32::from_le_bytes(*field(record, CHECKSUM_AT)?);
+    let actual = checksum(record, position);
     if stored == actual {
         Ok(())
     } else {
@@ -236,12 +266,10 @@ pub(crate) fn verify(bytes: &[u8], length: usize, position: u64) -> Result<(), D
     }
 }
 
-/// Decodes the record of `length` bytes (as [`length`] gives it) at the front of `bytes`.
+/// Decodes a record, given without its padding: as long as [`length`] says.
 #[inline]
-pub(crate) fn decode(bytes: &[u8], length: usize) -> Result<Record<'_>, Damage> {
-    let bytes = &bytes[..length];
-    let word = u64::from_le_bytes(*field(bytes, 2)?);
-    let version = word >> 24;
+pub(crate) fn decode(bytes: &[u8]) -> Result<Record<'_>, Damage> {
+    let version = u64::from_le_bytes(*field(bytes, 2)?) >> 24;
     let previous = (u64::from_le_bytes(*field(bytes, 8)?) >> 16) * ALIGNMENT as u64;
     let previous = (previous != 0).then_some(previous);
     let body = match bytes[META_AT] {
@@ -286,11 +314,14 @@ fn decode_account(bytes: &[u8]) -> Result<Body<'_>, Damage> {
     })
 }
 
-/// Bounds, checksum and decoding in one step, for sequential readers.
+/// Bounds, checksum and decoding in one step, for sequential readers: the record at the front of `bytes` and its padded length.
 pub(crate) fn read(bytes: &[u8], position: u64) -> Result<(Record<'_>, usize), Damage> {
-    let length = length(bytes)?;
-    verify(bytes, length, position)?;
-    Ok((decode(bytes, length)?, length.next_multiple_of(ALIGNMENT)))
+    let short = || Damage::new("a record inside its frame", format!("{} bytes left", bytes.len()));
+    let head = bytes.get(..LEAST_BYTES).ok_or_else(short)?;
+    let length = length(bytes.get(..prefix_bytes(head)).ok_or_else(short)?)?;
+    let record = bytes.get(..length).ok_or_else(short)?;
+    verify(record, position)?;
+    Ok((decode(record)?, length.next_multiple_of(ALIGNMENT)))
 }
 
 #[inline]
@@ -298,7 +329,7 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<&[u8; N], Damage> {
     bytes
         .get(at..at + N)
         .and_then(|field| field.try_into().ok())
-        .ok_or_else(|| Damage::new("a record inside its segment", format!("{} bytes left", bytes.len())))
+        .ok_or_else(|| Damage::new("a longer record", format!("{} bytes", bytes.len())))
 }
 
 #[cfg(test)]

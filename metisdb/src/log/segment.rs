@@ -242,32 +242,33 @@ impl SegmentTable {
         crate::prefetch::line(address.wrapping_add(64));
     }
 
-    /// The bytes from `position` to the end of its slot; `None` where no segment is.
+    /// `length` bytes from `position`; `None` where no segment has them.
     ///
     /// # Safety
-    /// - A record begins at `position`, it was published to this thread, and for the returned lifetime
-    ///   a pin (or the commit lock) keeps its segment in the table (invariant L1).
-    /// - Only the bytes of that record are used: what is behind the newest record is still written.
+    /// - The bytes are part of a record that was published to this thread.
+    /// - For the returned lifetime a pin (or the commit lock) keeps its segment in the table (invariant L1).
     #[inline]
-    pub(crate) unsafe fn bytes(&self, position: u64) -> Option<&[u8]> {
+    pub(crate) unsafe fn bytes(&self, position: u64, length: usize) -> Option<&[u8]> {
         let base = self.base(position)?;
         let offset = (position & self.mask()) as usize;
-        let length = (1usize << self.shift) - offset;
-        // SAFETY: the slot of `segment_bytes` at `base` is mapped while its segment is in the table.
+        if offset + length > 1usize << self.shift {
+            return self.bytes_across_slots(position, length);
+        }
+        // SAFETY: the slot of `segment_bytes` at `base` is mapped while its segment is in the table; bytes of a
+        // published record are not written any more.
         Some(unsafe { std::slice::from_raw_parts(base.add(offset), length) })
     }
 
-    /// Like [`SegmentTable::bytes`], to the end of the segment: for the rare record that crosses from one
-    /// slot into the next in a frame longer than a segment.
-    ///
-    /// # Safety
-    /// As for [`SegmentTable::bytes`].
+    /// [`SegmentTable::bytes`] for the rare record that crosses from one slot into the next, in a segment of several.
     #[cold]
-    pub(crate) unsafe fn bytes_to_segment_end(&self, position: u64) -> Option<&[u8]> {
+    fn bytes_across_slots(&self, position: u64, length: usize) -> Option<&[u8]> {
         let segment = self.segment_of(position)?;
         let offset = (position - segment.start) as usize;
-        let length = (segment.end - position) as usize;
-        // SAFETY: inside the segment's map, which by the caller's promise outlives the returned lifetime.
+        if offset + length > (segment.end - segment.start) as usize {
+            return None;
+        }
+        // SAFETY: inside the segment's map; the caller of `bytes` keeps it in the table, and the record is not
+        // written any more.
         Some(unsafe { std::slice::from_raw_parts(segment.map.as_ptr().add(offset), length) })
     }
 
