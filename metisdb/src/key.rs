@@ -1,8 +1,8 @@
 //! Keys of records and their keyed hashes.
 //!
-//! Attackers choose addresses and slots, so every hash is keyed by the database's secret seed: multilinear hashing, which is
-//! strongly universal (any two keys chosen without the seed collide with probability 2^-64), then a fixed mixing. The
-//! definitions stand in `spec/format.md`, "Account ids and keyed hashes".
+//! Attackers choose addresses and slots, so every hash is keyed by the database's secret seed: NH (the hash of UMAC) over
+//! 64-bit words, then a multilinear hash of its 128 bits; any two keys chosen without the seed collide with a probability below
+//! 2^-62. The definitions stand in `spec/format.md`, "Account ids and keyed hashes".
 
 use alloy_primitives::{Address, B256, U256};
 
@@ -23,36 +23,40 @@ pub(crate) enum RecordKey {
     Block(u64),
 }
 
-/// Hashes messages of `WORDS` words: a sum of products with secret factors, of which the upper half is kept.
+/// Hashes messages of four words under secret numbers.
 #[derive(Clone, Debug)]
-struct Multilinear<const WORDS: usize> {
+struct UniversalHash {
+    /// Added to the words, whose sums are multiplied in pairs: NH.
+    keys: [u64; 4],
     offset: u128,
-    factors: [u128; WORDS],
+    /// What the halves of the sum of products are multiplied with.
+    factors: [u128; 2],
 }
 
-impl<const WORDS: usize> Multilinear<WORDS> {
-    /// Takes the factors from a stream of secret bytes.
+impl UniversalHash {
+    /// Takes its numbers from a stream of secret bytes.
     fn new(secret: &mut blake3::OutputReader) -> Self {
         let mut next = || {
             let mut bytes = [0; 16];
             secret.fill(&mut bytes);
             u128::from_le_bytes(bytes)
         };
-        Self { offset: next(), factors: std::array::from_fn(|_| next()) }
+        let [first, second] = [next(), next()];
+        let keys = [first as u64, (first >> 64) as u64, second as u64, (second >> 64) as u64];
+        Self { keys, offset: next(), factors: [next(), next()] }
     }
 
-    #[inline]
-    fn hash(&self, words: [u64; WORDS]) -> u64 {
-        let mut sum = self.offset;
-        for (factor, word) in self.factors.iter().zip(words) {
-            sum = sum.wrapping_add(factor.wrapping_mul(u128::from(word)));
-        }
-        // The mixing is a bijection (the finalizer of MurmurHash3): it keeps keys that differ apart, and breaks up the
-        // regular distances that regular keys have in a sum of products.
-        let hash = (sum >> 64) as u64;
-        let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-        hash ^ (hash >> 33)
+    #[inline(always)]
+    fn hash(&self, words: [u64; 4]) -> u64 {
+        let sum = |index: usize| u128::from(words[index].wrapping_add(self.keys[index]));
+        let products = (sum(0) * sum(1)).wrapping_add(sum(2) * sum(3));
+        let low = self.factors[0].wrapping_mul(u128::from(products as u64));
+        let high = self.factors[1].wrapping_mul(products >> 64);
+        // A bijection: it keeps apart what differs, and breaks up the regular distances that regular keys
+        // have in a sum of products.
+        let hash = (self.offset.wrapping_add(low).wrapping_add(high) >> 64) as u64;
+        let hash = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^ (hash >> 29)
     }
 }
 
@@ -60,9 +64,9 @@ impl<const WORDS: usize> Multilinear<WORDS> {
 #[derive(Clone, Debug)]
 pub(crate) struct KeyHasher {
     /// Addresses with their salt, and block numbers.
-    short: Multilinear<3>,
-    slots: Multilinear<4>,
-    codes: Multilinear<4>,
+    short: UniversalHash,
+    slots: UniversalHash,
+    codes: UniversalHash,
     /// Bits of the address hash that make the account id: tests force collisions.
     #[cfg(test)]
     id_mask: u64,
@@ -73,9 +77,9 @@ impl KeyHasher {
     pub(crate) fn new(seed: &[u8; 32]) -> Self {
         let mut secret = blake3::Hasher::new_derive_key(DERIVATION).update(seed).finalize_xof();
         Self {
-            short: Multilinear::new(&mut secret),
-            slots: Multilinear::new(&mut secret),
-            codes: Multilinear::new(&mut secret),
+            short: UniversalHash::new(&mut secret),
+            slots: UniversalHash::new(&mut secret),
+            codes: UniversalHash::new(&mut secret),
             #[cfg(test)]
             id_mask: u64::MAX,
         }
@@ -96,19 +100,19 @@ impl KeyHasher {
     }
 
     /// The account's id under a salt; salt 0 is the plain hash of the address.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn account_id(&self, address: &Address, salt: u8) -> AccountId {
         let bytes = address.as_slice();
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]));
         let last = u32::from_le_bytes(std::array::from_fn(|index| bytes[16 + index]));
-        let id = self.short.hash([word(0), word(8), u64::from(last) | u64::from(salt) << 32]);
+        let id = self.short.hash([word(0), word(8), u64::from(last) | u64::from(salt) << 32, 0]);
         #[cfg(test)]
         let id = if salt == 0 { id & self.id_mask } else { id };
         AccountId(id)
     }
 
     /// Hash of a slot's key. The two hashes are independent, so the processor overlaps them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slot(&self, account: AccountId, slot: &U256) -> u64 {
         account.0 ^ self.slots.hash(*slot.as_limbs())
     }
@@ -120,7 +124,7 @@ impl KeyHasher {
             RecordKey::Slot(account, slot) => self.slot(*account, slot),
             RecordKey::Wipe(account) => account.0.rotate_left(32),
             RecordKey::Code(hash) => self.codes.hash(U256::from_be_bytes(hash.0).into_limbs()),
-            RecordKey::Block(number) => self.short.hash([*number, 0, 1 << 63]),
+            RecordKey::Block(number) => self.short.hash([*number, 0, 1 << 63, 0]),
         }
     }
 }
@@ -129,43 +133,36 @@ impl KeyHasher {
 mod tests {
     use super::*;
 
-    /// The definition of `spec/format.md` in plain big-integer arithmetic, without the mixing.
-    fn plain(secret: &[u8], words: &[u64]) -> u64 {
-        let number = |index: usize| U256::from_le_slice(&secret[index * 16..][..16]);
-        let terms = words.iter().enumerate().map(|(index, word)| number(index + 1).wrapping_mul(U256::from(*word)));
-        let sum = terms.fold(number(0), |sum, term| sum.wrapping_add(term));
-        sum.as_limbs()[1]
-    }
-
-    fn unmix(mut hash: u64) -> u64 {
-        // Multiplication by an odd number is undone by its inverse modulo 2^64.
-        let inverse = |odd: u64| {
-            (0..6).fold(odd, |inverse: u64, _| inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse))))
-        };
-        hash ^= hash >> 33;
-        hash = hash.wrapping_mul(inverse(0xc4ce_b9fe_1a85_ec53));
-        hash ^= hash >> 33;
-        hash = hash.wrapping_mul(inverse(0xff51_afd7_ed55_8ccd));
-        hash ^ hash >> 33
+    /// The definition of `spec/format.md` in big-integer arithmetic.
+    fn plain(secret: &[u8], words: [u64; 4]) -> u64 {
+        let number = |at: usize, bytes: usize| U256::from_le_slice(&secret[at..at + bytes]);
+        let modulus = |bits: usize| U256::from(1) << bits;
+        let sum = |index: usize| (number(8 * index, 8) + U256::from(words[index])) % modulus(64);
+        let products = (sum(0) * sum(1) + sum(2) * sum(3)) % modulus(128);
+        let low = number(48, 16).wrapping_mul(products % modulus(64)) % modulus(128);
+        let high = number(64, 16).wrapping_mul(products >> 64) % modulus(128);
+        let hash = ((number(32, 16) + low + high) % modulus(128)) >> 64;
+        let hash = ((hash ^ (hash >> 32)) * U256::from(0x9e37_79b9_7f4a_7c15_u64)) % modulus(64);
+        (hash ^ (hash >> 29)).to::<u64>()
     }
 
     #[test]
     fn hashes_are_as_defined() {
-        let seed = [7; 32];
-        let mut secret = [0; 16 * 14];
-        blake3::Hasher::new_derive_key(DERIVATION).update(&seed).finalize_xof().fill(&mut secret);
-        let hasher = KeyHasher::new(&seed);
-        let address = Address::from_slice(&std::array::from_fn::<u8, 20, _>(|index| index as u8 * 11));
-        let mut padded = [0; 24];
-        padded[..20].copy_from_slice(address.as_slice());
-        padded[20] = 3;
-        let words: Vec<u64> = padded.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
-        assert_eq!(unmix(hasher.account_id(&address, 3).0), plain(&secret, &words));
-        let slot = U256::MAX - U256::from(12_345);
-        assert_eq!(unmix(hasher.slot(AccountId(0), &slot)), plain(&secret[64..], slot.as_limbs()));
-        let code = RecordKey::Code(B256::from(slot));
-        assert_eq!(unmix(hasher.record(&code)), plain(&secret[144..], slot.as_limbs()));
-        assert_eq!(unmix(hasher.record(&RecordKey::Block(9))), plain(&secret, &[9, 0, 1 << 63]));
+        for seed in 0..50 {
+            let mut secret = [0; 80 * 3];
+            blake3::Hasher::new_derive_key(DERIVATION).update(&[seed; 32]).finalize_xof().fill(&mut secret);
+            let hasher = KeyHasher::new(&[seed; 32]);
+            let mut padded = [0; 32];
+            padded[..20].copy_from_slice(&std::array::from_fn::<u8, 20, _>(|index| index as u8 * 11 ^ seed));
+            let address = Address::from_slice(&padded[..20]);
+            padded[20] = 3;
+            let words = std::array::from_fn(|index| u64::from_le_bytes(padded[8 * index..][..8].try_into().unwrap()));
+            assert_eq!(hasher.account_id(&address, 3).0, plain(&secret, words));
+            let slot = U256::MAX - (U256::from(seed) << 200);
+            assert_eq!(hasher.slot(AccountId(0), &slot), plain(&secret[80..], *slot.as_limbs()));
+            assert_eq!(hasher.record(&RecordKey::Code(B256::from(slot))), plain(&secret[160..], *slot.as_limbs()));
+            assert_eq!(hasher.record(&RecordKey::Block(9)), plain(&secret, [9, 0, 1 << 63, 0]));
+        }
     }
 
     /// Regular keys, the likeliest in practice, spread like random ones.

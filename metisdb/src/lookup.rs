@@ -8,9 +8,12 @@
 //! * R2: versions fall strictly along `previous`, so every walk ends.
 //! * R3 (rule 9): a slot counts only if its record is not older than the account's last wipe at or before the version read.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use alloy_primitives::{Address, B256, U256};
@@ -39,6 +42,14 @@ pub(crate) struct Lookup {
     pub(crate) salted: AtomicBool,
     pub(crate) verify_every_read: bool,
     pub(crate) storage: Arc<dyn Storage>,
+}
+
+/// What a first look at a candidate gives.
+enum Peek<'s> {
+    /// The record that serves.
+    Record(&'s [u8]),
+    /// It takes a second look.
+    Unsure,
 }
 
 /// A record that was found, and where.
@@ -140,11 +151,16 @@ impl Lookup {
     }
 
     /// The id under which the account's slots stand; `None` where it surely has none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn account_id(&self, address: &Address) -> Result<Option<AccountId>> {
-        if !self.salted.load(Ordering::Acquire) {
-            return Ok(Some(self.hasher.account_id(address, 0)));
+        if self.salted.load(Ordering::Acquire) {
+            return self.salted_account_id(address);
         }
+        Ok(Some(self.hasher.account_id(address, 0)))
+    }
+
+    #[cold]
+    fn salted_account_id(&self, address: &Address) -> Result<Option<AccountId>> {
         let salt = match self.find_account(address, u64::MAX)?.map(|found| found.record.body) {
             Some(Body::Account { stored, .. }) => stored.salt,
             Some(Body::AccountDeleted { salt, .. }) => salt,
@@ -163,40 +179,55 @@ impl Lookup {
         )
     }
 
-    /// The value of a slot at a version. The path that matters most: it does what [`Lookup::find_slot`] does, but compares
-    /// and copies in place what was verified before.
+    /// The value of a slot at a version. The path that matters most: where the newest record serves and was verified before,
+    /// it compares and copies in place; else [`Lookup::find_slot`] does all.
     #[inline]
     pub(crate) fn slot_at(&self, account: AccountId, slot: &U256, version: u64) -> Result<U256> {
-        let number = slot.to_be_bytes::<32>();
-        let found = self.index.find(self.hasher.slot(account, slot), |candidate| {
-            if !candidate.verified || self.verify_every_read {
-                self.load_candidate(&candidate)?;
-            }
-            let head = self.bytes(candidate.position, record::LEAST_BYTES)?;
-            if !record::is_slot_of(head, account) {
-                return Ok(None);
-            }
-            let length = record::length(head).map_err(|damage| self.damage(damage, candidate.position))?;
-            match record::slot_value(self.bytes(candidate.position, length)?, &number) {
-                Some((newest, value)) if newest <= version => Ok(Some((newest, value))),
-                Some(_) => self.older_slot_value(candidate.position, version).map(Some),
-                None => Ok(None),
-            }
-        })?;
-        match found {
-            Some((own, _)) if self.wipes.may_contain(account) && self.is_wiped(account, own, version)? => {
-                Ok(U256::ZERO)
-            }
-            Some((_, value)) => Ok(value),
-            None => Ok(U256::ZERO),
+        let hash = self.hasher.slot(account, slot);
+        let peeked: Result<_, Infallible> =
+            self.index.find(hash, |candidate| Ok(self.peek_slot(&candidate, account, slot, version)));
+        let (own, value) = match peeked {
+            Ok(None) => return Ok(U256::ZERO),
+            Ok(Some(Peek::Record(record))) => record::slot_value(record),
+            Ok(Some(Peek::Unsure)) => self.slot_at_length(account, slot, version)?,
+        };
+        if self.wipes.may_contain(account) && self.is_wiped(account, own, version)? {
+            return Ok(U256::ZERO);
         }
+        Ok(value)
     }
 
-    /// Version and value of a slot before the record at `position`; version 0 and zero where there is none.
+    /// What can be told of a candidate without verifying anything or walking back; `None` where it is another key's.
+    #[inline(always)]
+    fn peek_slot(&self, candidate: &Candidate<'_>, account: AccountId, slot: &U256, version: u64) -> Option<Peek<'_>> {
+        if !candidate.verified {
+            return Some(Peek::Unsure);
+        }
+        // SAFETY: as in `Lookup::bytes`.
+        let Some(start) = (unsafe { self.table.start(candidate.position, record::SLOT_MOST_BYTES) }) else {
+            return Some(Peek::Unsure);
+        };
+        // SAFETY: no record is shorter, and this one was published.
+        let head = unsafe { std::slice::from_raw_parts(start, record::LEAST_BYTES) };
+        let Some(length) = record::length_of_slot(head, account) else {
+            return self.verify_every_read.then_some(Peek::Unsure);
+        };
+        // SAFETY: the record has that length, which is at most the room asked for.
+        let bytes = unsafe { std::slice::from_raw_parts(start, length) };
+        if self.verify_every_read && record::verify(bytes, candidate.position).is_err() {
+            return Some(Peek::Unsure);
+        }
+        if !record::is_of_slot(bytes, slot) {
+            return None;
+        }
+        Some(if record::version(bytes) <= version { Peek::Record(bytes) } else { Peek::Unsure })
+    }
+
+    /// Version and value of a slot's record, by the general way; version 0 and zero where there is none.
     #[cold]
-    fn older_slot_value(&self, position: u64, version: u64) -> Result<(u64, U256)> {
-        let newest = Found { position, record: self.load(position, true)? };
-        Ok(match self.walk_back(newest, version)?.map(|found| (found.record.version, found.record.body)) {
+    fn slot_at_length(&self, account: AccountId, slot: &U256, version: u64) -> Result<(u64, U256)> {
+        let found = self.find_slot(account, slot, version)?;
+        Ok(match found.map(|found| (found.record.version, found.record.body)) {
             Some((own, Body::Slot { value, .. })) => (own, value),
             _ => (0, U256::ZERO),
         })
@@ -224,8 +255,7 @@ impl Lookup {
             self.index.prefetch(*hash);
         }
         for hash in hashes {
-            let first: Result<_, std::convert::Infallible> =
-                self.index.find(*hash, |candidate| Ok(Some(candidate.position)));
+            let first: Result<_, Infallible> = self.index.find(*hash, |candidate| Ok(Some(candidate.position)));
             if let Ok(Some(position)) = first {
                 self.table.prefetch(position);
             }

@@ -172,7 +172,7 @@ impl Index {
     /// `Ok(Some(_))` or fails; returns its last answer.
     ///
     /// A record may be visited more than once if the table grows meanwhile.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<'i, T, E>(
         &'i self,
         hash: u64,
@@ -198,7 +198,7 @@ impl Index {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn scan_chain<'i, T, E>(
         &'i self,
         mut line: &'i Line,

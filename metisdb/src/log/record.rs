@@ -234,24 +234,39 @@ pub(crate) fn length(prefix: &[u8]) -> Result<usize, Damage> {
     }
 }
 
-/// Whether the record that begins with `head` ([`LEAST_BYTES`] of it) is one of a slot of this account.
-#[inline]
-pub(crate) fn is_slot_of(head: &[u8], account: AccountId) -> bool {
-    head[META_AT] <= SLOT_VALUE_MAX && head[HEADER_BYTES..LEAST_BYTES] == account.0.to_le_bytes()
+/// No slot's record is longer.
+pub(crate) const SLOT_MOST_BYTES: usize = SLOT_BYTES + SLOT_VALUE_MAX as usize;
+
+/// Length of the record that begins with `head` ([`LEAST_BYTES`] of it), if it is one of a slot of this account.
+#[inline(always)]
+pub(crate) fn length_of_slot(head: &[u8], account: AccountId) -> Option<usize> {
+    let id = u64::from_le_bytes(head[HEADER_BYTES..LEAST_BYTES].try_into().expect("8 bytes"));
+    (head[META_AT] <= SLOT_VALUE_MAX && id == account.0).then(|| SLOT_BYTES + usize::from(head[META_AT]))
 }
 
-/// The version of a slot's record, if it is of this slot, and the value.
-#[inline]
-pub(crate) fn slot_value(record: &[u8], slot: &[u8; 32]) -> Option<(u64, U256)> {
-    if record[HEADER_BYTES + 8..SLOT_BYTES] != *slot {
-        return None;
-    }
+/// Whether a slot's record is of this slot.
+#[inline(always)]
+pub(crate) fn is_of_slot(record: &[u8], slot: &U256) -> bool {
+    let number: &[u8; 32] = record[HEADER_BYTES + 8..SLOT_BYTES].try_into().expect("32 bytes");
+    // Word by word: a call to compare 32 bytes would cost more than they do.
+    let differences = U256::from_be_bytes(*number).into_limbs().into_iter().zip(slot.as_limbs());
+    differences.fold(0, |all, (stored, wanted)| all | (stored ^ wanted)) == 0
+}
+
+/// The version of any record.
+#[inline(always)]
+pub(crate) fn version(record: &[u8]) -> u64 {
+    u64::from_le_bytes(record[2..10].try_into().expect("8 bytes")) >> 24
+}
+
+/// Version and value of a slot's record.
+#[inline(always)]
+pub(crate) fn slot_value(record: &[u8]) -> (u64, U256) {
     let value = match record[SLOT_BYTES..].first_chunk::<32>() {
         Some(whole) => U256::from_be_bytes(*whole),
         None => U256::from_be_slice(&record[SLOT_BYTES..]),
     };
-    let word = u64::from_le_bytes(record[2..10].try_into().expect("8 bytes"));
-    Some((word >> 24, value))
+    (version(record), value)
 }
 
 /// Checks the checksum of a record, given without its padding.
@@ -269,7 +284,7 @@ pub(crate) fn verify(record: &[u8], position: u64) -> Result<(), Damage> {
 /// Decodes a record, given without its padding: as long as [`length`] says.
 #[inline]
 pub(crate) fn decode(bytes: &[u8]) -> Result<Record<'_>, Damage> {
-    let version = u64::from_le_bytes(*field(bytes, 2)?) >> 24;
+    let version = version(bytes);
     let previous = (u64::from_le_bytes(*field(bytes, 8)?) >> 16) * ALIGNMENT as u64;
     let previous = (previous != 0).then_some(previous);
     let body = match bytes[META_AT] {

@@ -186,10 +186,8 @@ fn next_frame<'w>(window: &'w mut Window<'_>, cursor: &Cursor, secret: u32) -> R
         let expected = format!("sequence {}", cursor.sequence + 1);
         return Err(Damage::new(expected, format!("{}", header.sequence)).into());
     }
-    if let Some(nonce) = cursor.nonce {
-        if header.nonce != nonce && !opens {
-            return Err(Damage::new("a frame of the same session", "another nonce").into());
-        }
+    if cursor.nonce.is_some_and(|nonce| header.nonce != nonce) && !opens {
+        return Err(Damage::new("a frame of the same session", "another nonce").into());
     }
     let frame = window.bytes(cursor.position, header.frame_bytes()).map_err(Stop::Failed)?;
     frame::verify(&header, frame, secret)?;

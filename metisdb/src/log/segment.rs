@@ -247,7 +247,7 @@ impl SegmentTable {
     /// # Safety
     /// - The bytes are part of a record that was published to this thread.
     /// - For the returned lifetime a pin (or the commit lock) keeps its segment in the table (invariant L1).
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn bytes(&self, position: u64, length: usize) -> Option<&[u8]> {
         let base = self.base(position)?;
         let offset = (position & self.mask()) as usize;
@@ -257,6 +257,17 @@ impl SegmentTable {
         // SAFETY: the slot of `segment_bytes` at `base` is mapped while its segment is in the table; bytes of a
         // published record are not written any more.
         Some(unsafe { std::slice::from_raw_parts(base.add(offset), length) })
+    }
+
+    /// Where the record at `position` begins, if `room` bytes from there lie in one slot of the log: all of them are mapped.
+    ///
+    /// # Safety
+    /// As for [`SegmentTable::bytes`], of the bytes that are read through the pointer.
+    #[inline(always)]
+    pub(crate) unsafe fn start(&self, position: u64, room: usize) -> Option<*const u8> {
+        let offset = (position & self.mask()) as usize;
+        let base = self.base(position).filter(|_| offset + room <= 1usize << self.shift)?;
+        Some(base.wrapping_add(offset).cast_const())
     }
 
     /// [`SegmentTable::bytes`] for the rare record that crosses from one slot into the next, in a segment of several.
@@ -281,7 +292,7 @@ impl SegmentTable {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn base(&self, position: u64) -> Option<*mut u8> {
         let base = self.bases.get((position >> self.shift) as usize)?.load(Ordering::Acquire);
         (!base.is_null()).then_some(base)

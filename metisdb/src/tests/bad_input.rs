@@ -1,14 +1,6 @@
 //! Whatever a user or a disk can do wrong: each is refused with an error that says what to do, and nothing is lost.
 
-use std::{
-    fs,
-    path::Path,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{fs, path::Path, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 
@@ -24,20 +16,17 @@ use crate::{
     superblock::{self, Superblock},
 };
 
-/// Set for the process that [`a_second_process_is_told_who_holds_the_database`] starts.
-const OTHER_PROCESS: &str = "METISDB_TEST_FOLDER";
-
 /// A database and what it must hold.
-struct History(Vec<State>);
+pub(super) struct History(pub(super) Vec<State>);
 
 impl History {
-    fn begin(db: &Db, commits: u64) -> Self {
+    pub(super) fn begin(db: &Db, commits: u64) -> Self {
         let mut history = Self(vec![State::default()]);
         history.extend(db, commits);
         history
     }
 
-    fn extend(&mut self, db: &Db, commits: u64) {
+    pub(super) fn extend(&mut self, db: &Db, commits: u64) {
         let mut random = Random(self.0.len() as u64);
         for _ in 0..commits {
             let (next, steps) = self.0.last().unwrap().next(&mut random, 2000);
@@ -47,7 +36,7 @@ impl History {
     }
 
     #[track_caller]
-    fn assert_reads(&self, db: &Db) {
+    pub(super) fn assert_reads(&self, db: &Db) {
         let stats = db.stats();
         assert_eq!(stats.version, self.0.len() as u64 - 1);
         for version in stats.oldest_version..=stats.version {
@@ -57,7 +46,7 @@ impl History {
 
     /// Opens and compares, first beside nobody for reading, then for writing.
     #[track_caller]
-    fn assert_opens(&self, path: &Path) {
+    pub(super) fn assert_opens(&self, path: &Path) {
         self.assert_reads(&small().open_read_only(path).unwrap());
         let db = small().open(path).unwrap();
         self.assert_reads(&db);
@@ -65,7 +54,7 @@ impl History {
     }
 
     /// Made in a folder and closed.
-    fn closed_at(path: &Path) -> Self {
+    pub(super) fn closed_at(path: &Path) -> Self {
         let db = small().create(path).unwrap();
         let history = Self::begin(&db, 6);
         db.close().unwrap();
@@ -74,7 +63,7 @@ impl History {
 }
 
 #[track_caller]
-fn assert_says(error: &Error, advice: &str) {
+pub(super) fn assert_says(error: &Error, advice: &str) {
     let message = error.to_string();
     assert!(message.contains(advice), "{message:?} does not say {advice:?}");
 }
@@ -209,117 +198,6 @@ fn another_format_version_is_named() {
         fs::write(&path, sound).unwrap();
     }
     history.assert_opens(folder.path());
-}
-
-#[test]
-fn a_second_writer_in_the_process_is_told_who_holds_the_database() {
-    let folder = tempfile::tempdir().unwrap();
-    let db = small().create(folder.path()).unwrap();
-    let mut history = History::begin(&db, 3);
-    for second in [small().open(folder.path()), small().create(folder.path())] {
-        let error = second.unwrap_err();
-        assert!(matches!(error, Error::Locked { .. }), "{error}");
-        assert_says(&error, "is open for writing by another handle of this process; close it there first");
-    }
-    history.extend(&db, 3);
-    let snapshot = db.snapshot().unwrap();
-    db.close().unwrap();
-    assert!(matches!(small().open(folder.path()), Err(Error::Locked { .. })), "a snapshot holds the folder");
-    drop(snapshot);
-    history.assert_opens(folder.path());
-}
-
-#[test]
-fn a_second_process_is_told_who_holds_the_database() {
-    if let Some(folder) = std::env::var_os(OTHER_PROCESS) {
-        let error = small().open(Path::new(&folder)).unwrap_err();
-        assert!(matches!(error, Error::Locked { .. }), "{error}");
-        println!("answer: {error}");
-        let seen = small().open_read_only(Path::new(&folder)).unwrap().stats().version;
-        assert!((2..=3).contains(&seen), "{seen}");
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let db = small().create(folder.path()).unwrap();
-    let history = History::begin(&db, 3);
-    let name = "tests::bad_input::a_second_process_is_told_who_holds_the_database";
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(OTHER_PROCESS, folder.path())
-        .output()
-        .unwrap();
-    let answer = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{answer}{}", String::from_utf8_lossy(&output.stderr));
-    let expected = format!("is open for writing by process {}; close it there first", std::process::id());
-    assert!(answer.contains(&expected), "{answer}");
-    drop(db);
-    history.assert_opens(folder.path());
-}
-
-#[test]
-fn a_reader_beside_the_writer_sees_what_is_durable_and_writes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let db = small().create(folder.path()).unwrap();
-    let mut history = History::begin(&db, 3);
-    let reader = small().open_read_only(folder.path()).unwrap();
-    // What is known to be durable beside a writer lags by one commit at most: its own mark follows in the next.
-    let seen = reader.stats().version;
-    assert!((2..=3).contains(&seen), "{seen}");
-    history.0[seen as usize].assert_equals(&reader.snapshot().unwrap());
-    for refused in [reader.commit(&Changes::new(), Durability::Durable).map(drop), reader.checkpoint()] {
-        let error = refused.unwrap_err();
-        assert!(matches!(error, Error::ReadOnly), "{error}");
-        assert_says(&error, "open read-only");
-    }
-    history.extend(&db, 3);
-    db.checkpoint().unwrap();
-    assert_eq!(reader.stats().version, seen, "a reader stays at what it opened");
-    history.0[seen as usize].assert_equals(&reader.snapshot().unwrap());
-    reader.close().unwrap();
-    history.assert_reads(&small().open_read_only(folder.path()).unwrap());
-    db.close().unwrap();
-    history.assert_opens(folder.path());
-}
-
-#[test]
-fn readers_open_beside_a_writer_that_commits_and_checkpoints() {
-    let folder = tempfile::tempdir().unwrap();
-    let db = small().retain_versions(2).create(folder.path()).unwrap();
-    let done = AtomicBool::new(false);
-    let slot_of = |number: u64| U256::from(number);
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let (mut opened, mut last) = (0, 0);
-            while !done.load(Ordering::Relaxed) {
-                let reader = small().open_read_only(folder.path()).unwrap_or_else(|error| panic!("{opened}: {error}"));
-                let snapshot = reader.snapshot().unwrap();
-                let version = snapshot.version();
-                assert!(version >= last, "{version} after {last}");
-                if version > 0 {
-                    for number in [0, 199] {
-                        let value = snapshot.storage(&Address::ZERO, slot_of(number)).unwrap();
-                        assert_eq!(value, wide(version), "slot {number} at version {version}");
-                    }
-                }
-                (opened, last) = (opened + 1, version);
-            }
-            opened
-        });
-        for version in 1..=600 {
-            let mut changes = Changes::new();
-            changes.set_account(Address::ZERO, Account { nonce: version, ..Account::default() });
-            (0..200).for_each(|number| {
-                changes.set_storage(Address::ZERO, slot_of(number), wide(version));
-            });
-            db.commit(&changes, Durability::Durable).unwrap();
-            if version % 3 == 0 {
-                db.checkpoint().unwrap();
-            }
-        }
-        done.store(true, Ordering::Relaxed);
-        let opened = reader.join().unwrap();
-        println!("opened {opened} times, {} segments dropped meanwhile", db.stats().dropped_segments);
-    });
 }
 
 /// A closed database on a simulated disk, with several segments.
@@ -785,4 +663,70 @@ fn a_log_at_its_limit_is_read_and_written_no_more() {
     db.checkpoint().unwrap();
     drop(db);
     history.assert_reads(&small().open_on(disk).unwrap());
+}
+
+/// The same change made to both superblocks, or to the newer one only, with checksums that match.
+fn with_hostile_superblocks(edit: impl Fn(&mut Superblock), both: bool) -> Arc<SimulatedDisk> {
+    let disk = disk(11);
+    let db = small().create_on(disk.clone()).unwrap();
+    db.commit(&Sample::changes(1), Durability::Durable).unwrap();
+    db.close().unwrap();
+    let mut hostile = superblock::read(&*disk).unwrap().unwrap().newest;
+    hostile.generation += 2;
+    edit(&mut hostile);
+    disk.put_file(&superblock::file_name(hostile.generation), hostile.encode());
+    if both {
+        hostile.generation ^= 1;
+        disk.put_file(&superblock::file_name(hostile.generation), hostile.encode());
+    }
+    disk
+}
+
+/// Superblocks with sound checksums and numbers that no database can have were computed with: opening overflowed,
+/// or took the sound superblock beside them for the older one and opened by the impossible one.
+#[test]
+fn a_superblock_with_impossible_numbers_is_damage() {
+    type Edit = fn(&mut Superblock);
+    let edits: [(&str, Edit); 7] = [
+        ("segments of no bytes", |superblock| superblock.identity.segment_bytes = 0),
+        ("the last sequence", |superblock| superblock.checkpoint_sequence = u64::MAX),
+        ("the last version", |superblock| superblock.checkpoint_version = u64::MAX),
+        ("a position between units", |superblock| superblock.checkpoint_position += 3),
+        ("the last generation", |superblock| superblock.generation = u64::MAX),
+        ("a segment twice", |superblock| superblock.segments.push(superblock.segments[0])),
+        ("the last segment number", |superblock| superblock.segments[0].number = u64::MAX),
+    ];
+    for (case, edit) in edits {
+        assert_corrupt(&with_hostile_superblocks(edit, true), "superblock.0", case);
+        let disk = with_hostile_superblocks(edit, false);
+        let db = small().open_on(disk.clone()).unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(db.stats().version, 1, "{case}: the other superblock serves");
+        assert_eq!(db.commit(&Sample::changes(2), Durability::Durable).unwrap().version(), 2, "{case}");
+        db.close().unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(Sample::examine(&disk, case).unwrap(), 2, "{case}");
+    }
+    // Possible by itself, and a contradiction of the log: the segment would end before the frames in it.
+    let shorten: Edit = |superblock| superblock.segments[0].end = SegmentHeader::BYTES as u64 + 8;
+    for both in [false, true] {
+        assert_corrupt(&with_hostile_superblocks(shorten, both), SEGMENT, "a segment that ends too early");
+    }
+}
+
+/// A segment header with a sound checksum and a place outside of the log was believed: the sum of its start and its
+/// length overflowed, or the table of segments was written beyond its end.
+#[test]
+fn a_segment_header_with_an_impossible_place_is_damage() {
+    for start in [8, 1 << 60, u64::MAX - 7, u64::MAX - ((1 << 16) - 1)] {
+        let disk = disk(12);
+        let db = small().create_on(disk.clone()).unwrap();
+        db.commit(&Sample::changes(1), Durability::Durable).unwrap();
+        drop(db);
+        let mut bytes = disk.file_bytes(SEGMENT).unwrap();
+        let mut header = SegmentHeader::decode(bytes.first_chunk().unwrap());
+        header.start = start;
+        bytes[..SegmentHeader::BYTES].copy_from_slice(&header.encode());
+        rewrite_checksum(&mut bytes, SegmentHeader::BYTES - 4);
+        disk.put_file(SEGMENT, bytes);
+        assert_corrupt(&disk, SEGMENT, &format!("a segment from {start} on"));
+    }
 }

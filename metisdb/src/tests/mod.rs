@@ -1,16 +1,23 @@
 //! Tests of the whole store, against a naive model and on the simulated disk.
 
 mod bad_input;
+mod bookkeeping;
 mod cuts;
 mod faults;
 mod histories;
-mod hostile;
 mod model;
+mod processes;
 mod readers;
 mod regressions;
 mod spec;
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use alloy_primitives::U256;
 
@@ -52,4 +59,25 @@ fn small() -> Options {
 
 fn disk(seed: u64) -> Arc<SimulatedDisk> {
     Arc::new(SimulatedDisk::new(seed))
+}
+
+/// Runs `work` again and again on a thread of its own for as long as `main` takes. A panic of either fails the test.
+fn beside<T>(mut work: impl FnMut() + Send, main: impl FnOnce() -> T) -> T {
+    /// Ends the work even if `main` panics.
+    struct End<'d>(&'d AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                work();
+            }
+        });
+        let _end = End(&done);
+        main()
+    })
 }
