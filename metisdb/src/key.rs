@@ -49,7 +49,7 @@ impl UniversalHash {
     #[inline(always)]
     fn hash(&self, words: [u64; 4]) -> u64 {
         let sum = |index: usize| u128::from(words[index].wrapping_add(self.keys[index]));
-        let products = (sum(0) * sum(1)).wrapping_add(sum(2) * sum(3));
+        let products: U256 = (sum(0) * sum(1)).wrapping_add(sum(2) * sum(3));
         let low = self.factors[0].wrapping_mul(u128::from(products as u64));
         let high = self.factors[1].wrapping_mul(products >> 64);
         // A bijection: it keeps apart what differs, and breaks up the regular distances that regular keys
@@ -138,12 +138,14 @@ mod tests {
         let number = |at: usize, bytes: usize| U256::from_le_slice(&secret[at..at + bytes]);
         let modulus = |bits: usize| U256::from(1) << bits;
         let sum = |index: usize| (number(8 * index, 8) + U256::from(words[index])) % modulus(64);
-        let products = (sum(0) * sum(1) + sum(2) * sum(3)) % modulus(128);
+        let products: U256 = (sum(0) * sum(1) + sum(2) * sum(3)) % modulus(128);
         let low = number(48, 16).wrapping_mul(products % modulus(64)) % modulus(128);
-        let high = number(64, 16).wrapping_mul(products >> 64) % modulus(128);
-        let hash = ((number(32, 16) + low + high) % modulus(128)) >> 64;
-        let hash = ((hash ^ (hash >> 32)) * U256::from(0x9e37_79b9_7f4a_7c15_u64)) % modulus(64);
-        (hash ^ (hash >> 29)).to::<u64>()
+        let upper: U256 = products >> 64;
+        let high = number(64, 16).wrapping_mul(upper) % modulus(128);
+        let hash: U256 = ((number(32, 16) + low + high) % modulus(128)) >> 64;
+        let hash: U256 = ((hash ^ (hash >> 32)) * U256::from(0x9e37_79b9_7f4a_7c15_u64)) % modulus(64);
+        let hash: U256 = hash ^ (hash >> 29);
+        hash.to()
     }
 
     #[test]
