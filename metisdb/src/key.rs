@@ -49,7 +49,7 @@ impl UniversalHash {
     #[inline(always)]
     fn hash(&self, words: [u64; 4]) -> u64 {
         let sum = |index: usize| u128::from(words[index].wrapping_add(self.keys[index]));
-        let products: U256 = (sum(0) * sum(1)).wrapping_add(sum(2) * sum(3));
+        let products = (sum(0) * sum(1)).wrapping_add(sum(2) * sum(3));
         let low = self.factors[0].wrapping_mul(u128::from(products as u64));
         let high = self.factors[1].wrapping_mul(products >> 64);
         // A bijection: it keeps apart what differs, and breaks up the regular distances that regular keys

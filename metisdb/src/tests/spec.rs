@@ -92,8 +92,8 @@ fn options() -> Options {
 }
 
 fn assert_reads_as(db: &Db, states: &[State]) {
-    for version in 7..=12 {
-        states[version].assert_equals(&db.snapshot_at(version as u64).unwrap());
+    for (state, version) in states[7..=12].iter().zip(7..) {
+        state.assert_equals(&db.snapshot_at(version).unwrap());
     }
     db.check(CheckLevel::Full).unwrap();
 }
