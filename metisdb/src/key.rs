@@ -155,7 +155,7 @@ mod tests {
             blake3::Hasher::new_derive_key(DERIVATION).update(&[seed; 32]).finalize_xof().fill(&mut secret);
             let hasher = KeyHasher::new(&[seed; 32]);
             let mut padded = [0; 32];
-            padded[..20].copy_from_slice(&std::array::from_fn::<u8, 20, _>(|index| index as u8 * 11 ^ seed));
+            padded[..20].copy_from_slice(&std::array::from_fn::<u8, 20, _>(|index| (index as u8 * 11) ^ seed));
             let address = Address::from_slice(&padded[..20]);
             padded[20] = 3;
             let words = std::array::from_fn(|index| u64::from_le_bytes(padded[8 * index..][..8].try_into().unwrap()));

@@ -69,3 +69,8 @@ pub use self::{
     stats::Stats,
     types::{Account, Block, Key, MAX_CODE_BYTES, Value},
 };
+
+/// The README's example, so that it compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeExample;
