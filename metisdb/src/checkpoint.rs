@@ -34,7 +34,7 @@ pub(crate) fn checkpoint(store: &Store) -> Result<()> {
     if is_up_to_date(&superblock, &state) {
         return Ok(());
     }
-    if !state.proven {
+    if !state.proven && !probe::skip("superblock-proof") {
         // The other superblock is about to be overwritten.
         write_superblock(store, &state.newest)?;
         state.proven = true;

@@ -16,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The operating system refused an operation. Nothing was changed; a full disk
     /// ([`Error::is_out_of_space`]) may be retried once there is space.
-    #[error("{operation} at byte {offset} of {}: {source}", path.display())]
+    #[error("{operation} at byte {offset} of {}: {source}; mend what the system names and repeat the call", path.display())]
     Io {
         /// What was attempted, for example `write` or `sync`.
         operation: &'static str,
@@ -108,7 +108,9 @@ pub enum Error {
         newest: u64,
     },
     /// A commit's code is longer than [`MAX_CODE_BYTES`](crate::MAX_CODE_BYTES).
-    #[error("the code {code_hash} has {bytes} bytes, the limit is {limit}")]
+    #[error(
+        "the code {code_hash} has {bytes} bytes, the limit is {limit}; leave it out of the changes, no chain deploys code of that length"
+    )]
     CodeTooLong {
         /// Hash of the code.
         code_hash: B256,
@@ -118,7 +120,7 @@ pub enum Error {
         limit: usize,
     },
     /// A code blob does not have the hash under which it was given.
-    #[error("the code given as {code_hash} has the hash {actual}")]
+    #[error("the code given as {code_hash} has the hash {actual}; give each code under its Keccak-256 hash")]
     CodeHashMismatch {
         /// The hash given.
         code_hash: B256,
@@ -140,7 +142,7 @@ pub enum Error {
         reason: String,
     },
     /// The handle was opened read-only.
-    #[error("the database is open read-only")]
+    #[error("the database is open read-only; open it with `Options::open` to write")]
     ReadOnly,
     /// The handle was inherited from a parent process; a child must open the database itself.
     #[error("the handle belongs to the parent process; open the database in this process")]

@@ -72,6 +72,20 @@ fn mend_checksums(files: &mut [(&str, Vec<u8>)]) {
 mod tests {
     use proptest::prelude::*;
 
+    /// What fuzzing found worth keeping, among it everything that ever failed.
+    #[test]
+    fn the_corpus_passes() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus");
+        for (target, entrance) in [("record", super::record as fn(&[u8])), ("recovery", super::recovery)] {
+            let mut count = 0;
+            for entry in std::fs::read_dir(format!("{corpus}/{target}")).unwrap() {
+                entrance(&std::fs::read(entry.unwrap().path()).unwrap());
+                count += 1;
+            }
+            assert!(count > 0, "the corpus of {target} is empty");
+        }
+    }
+
     proptest! {
         #[test]
         fn damaged_files_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {

@@ -71,7 +71,7 @@ impl Options {
         self
     }
 
-    /// How many keys to expect: sizes the index at the start, which then grows as needed, up to 2^17 times as many.
+    /// How many keys to expect: sizes the index at the start, which then grows as needed, up to 2^19 times as many.
     /// 300,000 by default.
     pub fn expected_keys(mut self, keys: u64) -> Self {
         self.expected_keys = keys;
@@ -127,8 +127,10 @@ impl Options {
         self.open_on(Arc::new(storage))
     }
 
-    /// Opens a database for reading, beside a writer or without one: the newest durable state, which stays as it is. Writes
-    /// nothing.
+    /// Opens a database for reading, beside a writer or without one: a state that stays as it is. Writes nothing.
+    ///
+    /// Without a writer it is the newest one. Beside a writer it is the newest one that the log says is durable, which the
+    /// next commit says of the one before: so the last commit may be missing.
     ///
     /// # Errors
     /// As [`Options::open`], but never [`Error::Locked`] or [`Error::NetworkFilesystem`].

@@ -214,7 +214,7 @@ impl Log {
     /// durable (marks, which carry no data) is written again and synced, lest what follows it is cut off with it (rule 4).
     fn prove(&self, tail: &Tail) -> Result<()> {
         let from = self.durable_upto().max(tail.segment.start);
-        if tail.session_opened || from >= tail.position {
+        if tail.session_opened || from >= tail.position || probe::skip("mark-proof") {
             return Ok(());
         }
         let file = &tail.segment.file;
