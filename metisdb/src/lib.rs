@@ -19,7 +19,7 @@
 //! | `ledger`, `pins` | what is still readable, and by whom |
 //! | `superblock`, `image` | the files that recovery starts from |
 //! | `lookup`, `store` | how a record is found; what an open database consists of |
-//! | `snapshot`, `commit`, `checkpoint`, `recover`, `check`, `stats` | one straight line of steps each |
+//! | `snapshot`, `commit`, `checkpoint`, `replay`, `recover`, `check`, `stats` | one straight line of steps each |
 //! | `options`, `db` | the face |
 //!
 //! The bytes and the rules are owned by `spec/`.
@@ -49,6 +49,7 @@ mod pins;
 mod prefetch;
 mod probe;
 mod recover;
+mod replay;
 mod snapshot;
 mod stats;
 pub mod storage;

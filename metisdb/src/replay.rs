@@ -1,0 +1,257 @@
+//! From the log to what is in memory: index and books, brought up to date frame by frame.
+//!
+//! Replay and rebuild are one: over an image it begins at the checkpoint, without one at the oldest segment, with nothing.
+//!
+//! Invariant V4 (rule 5): of two records of a key the one with the higher version is newer, wherever it stands.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::{
+    error::{Error, Result},
+    image,
+    index::Index,
+    key::KeyHasher,
+    ledger::Ledger,
+    log::{
+        Damage,
+        append::{Log, Tail},
+        frame::{self, FrameHeader, FrameKind},
+        record::{Body, Record},
+        scan::{self, Cursor, SegmentFile},
+        segment::{Segment, SegmentTable},
+    },
+    lookup::{Found, Lookup, WipeFilter},
+    options::Options,
+    pins::Pins,
+    storage::{Lock, Storage},
+    store::{CheckpointState, Counters, Store, Writer},
+    superblock::Superblock,
+};
+
+/// A store being brought up to date.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    options: Options,
+    lookup: Lookup,
+    ledger: Ledger,
+    /// Where replay begins: at the checkpoint if its image was loaded.
+    pub(crate) from_image: bool,
+    /// Version and end of each frame with changes that was replayed.
+    replayed: Vec<(u64, u64)>,
+    /// Nothing older was readable at the checkpoint.
+    horizon: u64,
+}
+
+impl Replay {
+    /// Maps the segments and loads the image, or begins with nothing.
+    pub(crate) fn begin(
+        storage: Arc<dyn Storage>,
+        options: Options,
+        newest: &Superblock,
+        segments: &[SegmentFile],
+    ) -> Result<Self> {
+        let loaded = newest.image.map(|reference| image::read(&*storage, newest, reference));
+        let (index, ledger, from_image) = match loaded {
+            Some(Ok((index, ledger))) => (index, ledger, true),
+            Some(Err(error)) if !image::is_mendable(&error) => return Err(error),
+            other => {
+                if let Some(Err(error)) = other {
+                    tracing::warn!(%error, "the index image is not usable; rebuilding the index from the log");
+                }
+                (Index::new(options.initial_lines_log2())?, Ledger::default(), false)
+            }
+        };
+        let table = SegmentTable::new(newest.identity.segment_bytes);
+        for file in segments {
+            table.insert(Arc::new(Segment::map(file.file.clone(), &file.header)?));
+        }
+        let hasher = KeyHasher::new(&newest.identity.seed);
+        #[cfg(test)]
+        let hasher = hasher.with_weak_ids(options.account_id_mask);
+        let wipes = WipeFilter::new();
+        for account in ledger.wiped.keys() {
+            wipes.insert(*account);
+        }
+        let lookup = Lookup {
+            index,
+            table,
+            salted: AtomicBool::new(ledger.salted || hasher.has_weak_ids()),
+            hasher,
+            wipes,
+            verify_every_read: options.verify_every_read,
+            storage,
+        };
+        Ok(Self { options, lookup, ledger, from_image, replayed: Vec::new(), horizon: newest.horizon })
+    }
+
+    /// Reads the log from the checkpoint, or from its oldest segment, to its end.
+    pub(crate) fn run(&mut self, newest: &Superblock, segments: &[SegmentFile]) -> Result<Cursor> {
+        let first = segments
+            .first()
+            .ok_or_else(|| Damage::new("at least one segment", "none").at("log", self.lookup.storage.path(), 0))?;
+        let (skipped, cursor) = if self.from_image {
+            let holds = |file: &SegmentFile| (file.header.start + 1..=file.end()).contains(&newest.checkpoint_position);
+            let skipped = segments.iter().position(holds).ok_or_else(|| {
+                let expected = format!("a segment with position {}", newest.checkpoint_position);
+                Damage::new(expected, "none").at("log", self.lookup.storage.path(), 0)
+            })?;
+            let cursor = Cursor {
+                position: newest.checkpoint_position,
+                version: newest.checkpoint_version,
+                sequence: newest.checkpoint_sequence,
+                chain: newest.checkpoint_chain,
+                nonce: None,
+                durable_upto: newest.durable_upto,
+            };
+            (skipped, cursor)
+        } else {
+            let start = Cursor::at_start_of(&first.header);
+            (0, Cursor { durable_upto: start.durable_upto.max(newest.durable_upto), ..start })
+        };
+        scan::frames(&segments[skipped..], cursor, |header, bytes| self.replay_frame(header, bytes))
+    }
+
+    fn replay_frame(&mut self, header: &FrameHeader, bytes: &[u8]) -> Result<()> {
+        if header.known_kind() != Ok(FrameKind::Changes) {
+            return Ok(());
+        }
+        self.replayed.push((header.version, header.position + header.frame_bytes() as u64));
+        self.ledger.bury(self.horizon);
+        self.lookup.index.reserve(header.record_count as usize)?;
+        let segment = self.lookup.table.segment_of(header.position).map_or(0, |segment| segment.number);
+        frame::records(header, bytes, |position, record, padded| -> Result<(), Replayed> {
+            self.replay_record(segment, position, &record, padded).map_err(Replayed::Failed)
+        })
+        .map_err(|failure| match failure {
+            Replayed::Failed(error) => error,
+            Replayed::Damage(damage) => self.lookup.damage(damage, header.position),
+        })
+    }
+
+    /// Enters one record in the books and, if it is newer than what the index has, in the index.
+    fn replay_record(&mut self, segment: u64, position: u64, record: &Record<'_>, padded: usize) -> Result<()> {
+        self.ledger.add(segment, padded);
+        let key = record.body.key();
+        let indexed = self.lookup.find_key(&key, u64::MAX)?;
+        let previous = Self::superseded(&self.lookup, self.from_image, record, indexed)?;
+        if let Some((old, superseded)) = &previous {
+            self.ledger.retire(record.version, *old, superseded.body.padded_bytes());
+        }
+        match record.body {
+            Body::Slot { account, value, .. } => {
+                let was_set = previous.is_some_and(|(_, old)| {
+                    matches!(old.body, Body::Slot { value, .. } if !value.is_zero())
+                        && !self.ledger.is_wiped(account, old.version)
+                });
+                self.ledger.count_slot(account, was_set, !value.is_zero());
+            }
+            Body::Wipe { account } => {
+                self.ledger.wipe(account, record.version);
+                self.lookup.wipes.insert(account);
+            }
+            Body::Account { stored, .. } if stored.salt != 0 => {
+                self.ledger.salted = true;
+                self.lookup.salted.store(true, Ordering::Release);
+            }
+            _ => {}
+        }
+        // V4: the index names the record with the highest version.
+        let hash = self.lookup.hasher.record(&key);
+        match indexed {
+            Some(found) if (found.record.version, found.position) >= (record.version, position) => {}
+            Some(found) => {
+                self.lookup.index.replace(hash, found.position, position);
+            }
+            None => self.lookup.index.insert(hash, position),
+        }
+        Ok(())
+    }
+
+    /// The record that this one supersedes, with its segment. Over an image, which may be ahead, it is the one that
+    /// `previous` names. In a rebuild it is the newest that was read: `previous` may lead to a segment that is gone, and past records
+    /// that are still there.
+    fn superseded<'l>(
+        lookup: &'l Lookup,
+        from_image: bool,
+        record: &Record<'_>,
+        indexed: Option<Found<'l>>,
+    ) -> Result<Option<(u64, Record<'l>)>> {
+        let older = if from_image {
+            match record.previous {
+                Some(at) if lookup.table.segment_of(at).is_some() => Some((at, lookup.load(at, false)?)),
+                _ => None,
+            }
+        } else {
+            indexed.filter(|found| found.record.version < record.version).map(|found| (found.position, found.record))
+        };
+        Ok(older.and_then(|(at, older)| Some((lookup.table.segment_of(at)?.number, older))))
+    }
+
+    /// End of the last frame with changes; 0 where none was replayed.
+    pub(crate) fn last_change_end(&self) -> u64 {
+        self.replayed.last().map_or(0, |(_, end)| *end)
+    }
+
+    /// The newest version all of whose bytes lie below a position, among those replayed.
+    pub(crate) fn version_at(&self, position: u64) -> Option<u64> {
+        let count = self.replayed.partition_point(|(_, end)| *end <= position);
+        self.replayed[..count].last().map(|(version, _)| *version)
+    }
+
+    /// Puts the store together.
+    pub(crate) fn finish(
+        mut self,
+        newest: Superblock,
+        segments: &[SegmentFile],
+        end: Cursor,
+        lock: Option<Box<dyn Lock>>,
+        leaving: Vec<u64>,
+    ) -> Result<Store> {
+        let horizon = newest.horizon.max(end.version.saturating_sub(self.options.retain_versions)).min(end.version);
+        self.ledger.bury(horizon);
+        self.ledger.reclaimed_bytes = 0;
+        let last = segments.last().map_or(0, |file| file.header.start);
+        let segment =
+            self.lookup.table.segment_of(last).ok_or(Error::NotADatabase { path: self.lookup.storage.path() })?;
+        let mut nonce = [0; 8];
+        self.lookup.storage.entropy(&mut nonce)?;
+        let tail = Tail {
+            segment,
+            position: end.position,
+            reserved_upto: end.position,
+            chain: end.chain,
+            sequence: end.sequence,
+            nonce: u64::from_le_bytes(nonce),
+            session_opened: false,
+        };
+        let log = Log::new(self.lookup.storage.clone(), newest.identity, &tail, end.durable_upto.min(end.position));
+        let checkpoint_position = if self.from_image { newest.checkpoint_position } else { 0 };
+        tracing::info!(version = end.version, keys = self.lookup.index.entries(), from_image = self.from_image, "open");
+        Ok(Store {
+            options: self.options,
+            pins: Pins::new(end.version, horizon),
+            log,
+            lookup: self.lookup,
+            writer: Writer { tail, ledger: self.ledger, checkpoint_position }.into(),
+            checkpoint: CheckpointState { newest, leaving, proven: false }.into(),
+            counters: Counters::default(),
+            lock,
+            process: std::process::id(),
+        })
+    }
+}
+
+/// Why replaying a frame stopped.
+enum Replayed {
+    Damage(Damage),
+    Failed(Error),
+}
+
+impl From<Damage> for Replayed {
+    fn from(damage: Damage) -> Self {
+        Self::Damage(damage)
+    }
+}
