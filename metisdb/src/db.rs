@@ -1,6 +1,6 @@
 //! The face of the crate: a database handle.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     changes::Changes,
@@ -12,12 +12,68 @@ use crate::{
     recover::{self, Access},
     snapshot::Snapshot,
     stats::{self, Stats},
-    storage::Storage,
+    storage::{DiskStorage, Storage},
     store::Shared,
 };
 
 /// How often a read-only open tries again when the writer beside it changed the files meanwhile.
 const READ_ONLY_TRIES: usize = 10;
+
+impl Options {
+    /// Creates a database in an empty or missing folder and opens it.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::ForeignFile`] where the folder holds anything else, [`Error::InvalidOption`], [`Error::Locked`],
+    /// [`Error::NetworkFilesystem`], [`Error::Io`].
+    pub fn create(self, path: impl AsRef<Path>) -> Result<Db> {
+        self.check()?;
+        let storage = DiskStorage::create(path.as_ref(), self.allow_network_filesystem)?;
+        self.create_on(Arc::new(storage))
+    }
+
+    /// Opens a database for reading and writing, recovering it first if it was not closed.
+    ///
+    /// # Errors
+    /// [`Error::NotADatabase`], [`Error::Locked`] (says by whom), [`Error::FormatVersion`], [`Error::ForeignFile`],
+    /// [`Error::Corruption`] where acknowledged data is damaged, [`Error::NetworkFilesystem`], [`Error::Io`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
+        self.check()?;
+        let storage = DiskStorage::open(path.as_ref(), self.allow_network_filesystem)?;
+        self.open_on(Arc::new(storage))
+    }
+
+    /// Opens a database for reading, beside a writer or without one: a state that stays as it is. Writes nothing.
+    ///
+    /// Without a writer it is the newest one. Beside a writer it is the newest one that the log says is durable, which the
+    /// next commit says of the one before: so the last commit may be missing.
+    ///
+    /// # Errors
+    /// As [`Options::open`], but never [`Error::Locked`] or [`Error::NetworkFilesystem`].
+    pub fn open_read_only(self, path: impl AsRef<Path>) -> Result<Db> {
+        let storage = DiskStorage::open(path.as_ref(), true)?;
+        self.open_read_only_on(Arc::new(storage))
+    }
+
+    /// [`Options::create`] on any storage.
+    #[doc(hidden)]
+    pub fn create_on(self, storage: Arc<dyn Storage>) -> Result<Db> {
+        self.check()?;
+        Db::create(storage, self)
+    }
+
+    /// [`Options::open`] on any storage.
+    #[doc(hidden)]
+    pub fn open_on(self, storage: Arc<dyn Storage>) -> Result<Db> {
+        self.check()?;
+        Db::open(storage, self)
+    }
+
+    /// [`Options::open_read_only`] on any storage.
+    #[doc(hidden)]
+    pub fn open_read_only_on(self, storage: Arc<dyn Storage>) -> Result<Db> {
+        Db::open_read_only(storage, self)
+    }
+}
 
 /// An open database. Share it between threads by reference or in an [`Arc`].
 ///

@@ -12,15 +12,15 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `error`, `types`, `changes`, `layout`, `key` | plain values, keyed hashes |
+//! | `error`, `types`, `changes`, `layout`, `key`, `prefetch`, `probe` | plain values, keyed hashes, small helps |
 //! | `storage` | the seam: real files and maps, the simulated disk; the only place that knows the operating system |
 //! | `log` | the truth: records, frames, segments; appending and sequential reading |
 //! | `index` | from a key's hash to its newest record |
-//! | `ledger`, `pins` | what is still readable, and by whom |
+//! | `ledger`, `pins`, `options` | what is still readable, and by whom; what the user chose |
 //! | `superblock`, `image` | the files that recovery starts from |
 //! | `lookup`, `store` | how a record is found; what an open database consists of |
 //! | `snapshot`, `commit`, `checkpoint`, `replay`, `recover`, `check`, `stats` | one straight line of steps each |
-//! | `options`, `db` | the face |
+//! | `db` | the face |
 //!
 //! The bytes and the rules are owned by `spec/`.
 

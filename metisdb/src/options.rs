@@ -1,12 +1,8 @@
 //! How a database is created and opened.
 
-use std::{path::Path, sync::Arc};
-
 use crate::{
-    db::Db,
     error::{Error, Result},
     log::segment::SEGMENT_BYTES,
-    storage::{DiskStorage, Storage},
 };
 
 /// Options of a database handle. The defaults are safe, and fast without tuning.
@@ -29,7 +25,7 @@ pub struct Options {
     pub(crate) verify_every_read: bool,
     pub(crate) checkpoint_log_bytes: u64,
     pub(crate) max_unsynced_bytes: u64,
-    allow_network_filesystem: bool,
+    pub(crate) allow_network_filesystem: bool,
     /// Bits of the address hash that make the account id: tests force collisions.
     #[cfg(test)]
     pub(crate) account_id_mask: u64,
@@ -57,7 +53,7 @@ impl Options {
         Self::default()
     }
 
-    /// How many versions before the newest stay readable by [`Db::snapshot_at`]; 128 by default. Versions that a snapshot
+    /// How many versions before the newest stay readable by [`Db::snapshot_at`](crate::Db::snapshot_at); 128 by default. Versions that a snapshot
     /// holds stay readable through it whatever this says.
     pub fn retain_versions(mut self, versions: u64) -> Self {
         self.retain_versions = versions;
@@ -86,8 +82,8 @@ impl Options {
     }
 
     /// Take a checkpoint by itself once the log behind the last one has this many bytes and is no shorter than the index;
-    /// 64 MiB by default. Bounds the work of opening after a crash. `u64::MAX`: only by [`Db::checkpoint`] and
-    /// [`Db::close`].
+    /// 64 MiB by default. Bounds the work of opening after a crash. `u64::MAX`: only by [`Db::checkpoint`](crate::Db::checkpoint)
+    /// and [`Db::close`](crate::Db::close).
     pub fn checkpoint_log_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_log_bytes = bytes;
         self
@@ -105,67 +101,15 @@ impl Options {
         self
     }
 
-    /// Creates a database in an empty or missing folder and opens it.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyExists`], [`Error::ForeignFile`] where the folder holds anything else, [`Error::InvalidOption`], [`Error::Locked`],
-    /// [`Error::NetworkFilesystem`], [`Error::Io`].
-    pub fn create(self, path: impl AsRef<Path>) -> Result<Db> {
-        self.check()?;
-        let storage = DiskStorage::create(path.as_ref(), self.allow_network_filesystem)?;
-        self.create_on(Arc::new(storage))
-    }
-
-    /// Opens a database for reading and writing, recovering it first if it was not closed.
-    ///
-    /// # Errors
-    /// [`Error::NotADatabase`], [`Error::Locked`] (says by whom), [`Error::FormatVersion`], [`Error::ForeignFile`],
-    /// [`Error::Corruption`] where acknowledged data is damaged, [`Error::NetworkFilesystem`], [`Error::Io`].
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
-        self.check()?;
-        let storage = DiskStorage::open(path.as_ref(), self.allow_network_filesystem)?;
-        self.open_on(Arc::new(storage))
-    }
-
-    /// Opens a database for reading, beside a writer or without one: a state that stays as it is. Writes nothing.
-    ///
-    /// Without a writer it is the newest one. Beside a writer it is the newest one that the log says is durable, which the
-    /// next commit says of the one before: so the last commit may be missing.
-    ///
-    /// # Errors
-    /// As [`Options::open`], but never [`Error::Locked`] or [`Error::NetworkFilesystem`].
-    pub fn open_read_only(self, path: impl AsRef<Path>) -> Result<Db> {
-        let storage = DiskStorage::open(path.as_ref(), true)?;
-        self.open_read_only_on(Arc::new(storage))
-    }
-
-    /// [`Options::create`] on any storage.
-    #[doc(hidden)]
-    pub fn create_on(self, storage: Arc<dyn Storage>) -> Result<Db> {
-        self.check()?;
-        Db::create(storage, self)
-    }
-
-    /// [`Options::open`] on any storage.
-    #[doc(hidden)]
-    pub fn open_on(self, storage: Arc<dyn Storage>) -> Result<Db> {
-        self.check()?;
-        Db::open(storage, self)
-    }
-
-    /// [`Options::open_read_only`] on any storage.
-    #[doc(hidden)]
-    pub fn open_read_only_on(self, storage: Arc<dyn Storage>) -> Result<Db> {
-        Db::open_read_only(storage, self)
-    }
-
     /// Log2 of the number of lines that the index begins with.
     pub(crate) fn initial_lines_log2(&self) -> u32 {
         const KEYS_A_LINE: u64 = 5;
         (self.expected_keys / KEYS_A_LINE).next_power_of_two().trailing_zeros().clamp(2, 32)
     }
 
-    fn check(&self) -> Result<()> {
+    /// # Errors
+    /// [`Error::InvalidOption`].
+    pub(crate) fn check(&self) -> Result<()> {
         if !self.segment_bytes.is_power_of_two() || !SEGMENT_BYTES.contains(&self.segment_bytes) {
             let reason = format!("{} bytes is not a power of two from 64 KiB to 1 GiB", self.segment_bytes);
             return Err(Error::InvalidOption { option: "segment_bytes", reason });

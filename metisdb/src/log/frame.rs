@@ -12,8 +12,6 @@ use crate::layout::layout;
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"MFRM");
 /// Sequences stay below this.
 pub(crate) const SEQUENCE_LIMIT: u64 = 1 << 62;
-/// No record is shorter.
-const LEAST_RECORD_BYTES: usize = 24;
 /// Set in the first frame of a session: the nonce changes here.
 pub(crate) const FLAG_SESSION: u8 = 1;
 
@@ -155,7 +153,7 @@ pub(crate) fn header(bytes: &[u8; FrameHeader::BYTES], position: u64, room: u64)
     if header.durable_upto > position {
         return Err(Damage::new(format!("a durable mark up to {position}"), format!("{}", header.durable_upto)));
     }
-    let records = (length - FrameHeader::BYTES) / LEAST_RECORD_BYTES;
+    let records = (length - FrameHeader::BYTES) / record::LEAST_BYTES;
     if header.record_count as usize > records {
         return Err(Damage::new(format!("at most {records} records"), format!("{}", header.record_count)));
     }
