@@ -30,6 +30,7 @@ pub(crate) fn checkpoint(store: &Store) -> Result<()> {
     store.check_writable()?;
     let mut state = store.checkpoint.lock();
     let started = std::time::Instant::now();
+    store.log.prove(&store.writer.lock().tail)?;
     let (mut superblock, ledger, dead) = capture(store, &state);
     if is_up_to_date(&superblock, &state) {
         return Ok(());
@@ -149,7 +150,8 @@ fn drop_unneeded(store: &Store, state: &mut CheckpointState, superblock: Superbl
         std::mem::replace(&mut state.leaving, leaving).into_iter().filter(|number| !unneeded.contains(number));
     let unneeded: Vec<u64> = from_before.chain(unneeded.iter().copied()).collect();
     let mut names: Vec<String> = unneeded.iter().copied().map(segment::file_name).collect();
-    let images = storage.list()?.into_iter().filter_map(|name| image::parse_file_name(&name));
+    // If the folder cannot be listed now, the next checkpoint finds the old images.
+    let images = storage.list().unwrap_or_default().into_iter().filter_map(|name| image::parse_file_name(&name));
     names.extend(images.filter(|generation| Some(*generation) != in_force).map(image::file_name));
     if names.is_empty() {
         return Ok(());
@@ -188,6 +190,8 @@ pub(crate) fn start_if_due(store: &Shared, since_last: u64) {
         return;
     }
     let own = Arc::clone(store);
+    // Held until the thread is noted, so that none is started, and missed by `wait_for_started`, in between.
+    let mut noted = store.counters.checkpoint_thread.lock();
     let spawned = std::thread::Builder::new().name("metisdb-checkpoint".into()).spawn(move || {
         if let Err(error) = checkpoint(&own) {
             tracing::warn!(%error, "a checkpoint failed; it will be tried again");
@@ -195,13 +199,17 @@ pub(crate) fn start_if_due(store: &Shared, since_last: u64) {
         own.counters.checkpoint_running.store(false, Ordering::Release);
     });
     match spawned {
-        Ok(thread) => *store.counters.checkpoint_thread.lock() = Some(thread),
+        Ok(thread) => *noted = Some(thread),
         Err(_) => store.counters.checkpoint_running.store(false, Ordering::Release),
     }
 }
 
 /// Waits for a checkpoint that was started by itself, so that its thread does not hold the lock longer than the handle.
 pub(crate) fn wait_for_started(store: &Store) {
+    if store.check_process().is_err() {
+        // Threads do not survive a fork.
+        return;
+    }
     let thread = store.counters.checkpoint_thread.lock().take();
     if let Some(thread) = thread {
         // A panic there was reported there.
@@ -215,6 +223,7 @@ pub(crate) fn close(store: &Store) -> Result<()> {
     {
         let mut writer = store.writer.lock();
         let wrote = writer.tail.session_opened;
+        store.log.prove(&writer.tail)?;
         store.log.sync_upto(writer.tail.position)?;
         if wrote {
             append_mark(store, &mut writer)?;

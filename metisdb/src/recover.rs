@@ -27,7 +27,7 @@ use crate::{
     replay::Replay,
     storage::{Lock, Storage, StorageFile},
     store::Store,
-    superblock::{self, SegmentRow, Superblock, Superblocks},
+    superblock::{self, SegmentRow, Superblock},
 };
 
 /// How a handle is opened.
@@ -142,7 +142,7 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
                 rewrite_unsynced(&*storage, &segments, from, end.position)?;
                 end.durable_upto = end.position;
             }
-            let leaving = repair(&*storage, &folder, &superblocks, &segments, &end)?;
+            let leaving = repair(&*storage, &folder, newest, superblocks.older.as_ref(), &segments, &replay, &end)?;
             if superblocks.older.is_none() {
                 // The other one is damaged or was never written: without a reserve the next damage would be the end.
                 superblocks.newest.generation += 1;
@@ -220,8 +220,10 @@ fn open_files(
 fn repair(
     storage: &dyn Storage,
     folder: &Folder,
-    superblocks: &Superblocks,
+    newest: &Superblock,
+    older: Option<&Superblock>,
     segments: &[SegmentFile],
+    replay: &Replay,
     end: &Cursor,
 ) -> Result<Vec<u64>> {
     if let Some(last) = segments.last()
@@ -232,16 +234,18 @@ fn repair(
     }
     let known = |number: &u64| segments.iter().any(|file| file.number == *number);
     let listed = |superblock: &Superblock, number: u64| superblock.segments.iter().any(|row| row.number == number);
-    let in_older = |number: &u64| superblocks.older.as_ref().is_some_and(|older| listed(older, *number));
-    // K1: a segment that the older superblock still lists stays until the next checkpoint.
+    let made_since = |older: &Superblock, number: u64| older.segments.last().is_some_and(|row| row.number < number);
+    // K1: a segment that an open by the older superblock would need, one that it lists or that was made since, stays until
+    // the next checkpoint.
+    let in_older = |number: &u64| older.is_some_and(|older| listed(older, *number) || made_since(older, *number));
     let unknown = folder.segments.iter().copied().filter(|number| !known(number));
     let (leaving, unneeded): (Vec<u64>, Vec<u64>) = unknown.partition(in_older);
-    let in_force = superblocks.newest.image.map(|image| image.generation);
+    let in_force = if replay.from_image { newest.image.map(|image| image.generation) } else { None };
     let images = folder.images.iter().copied().filter(|generation| Some(*generation) != in_force);
     let names: Vec<String> = unneeded.into_iter().map(segment::file_name).chain(images.map(image::file_name)).collect();
     if !names.is_empty() {
         // The superblock that leaves them out may be in the page cache only.
-        superblocks.newest.write(storage)?;
+        newest.write(storage)?;
         for name in names {
             storage.remove(&name)?;
         }

@@ -19,7 +19,7 @@ use crate::{
         Damage,
         append::{Log, Tail},
         frame::{self, FrameHeader, FrameKind},
-        record::{Body, Record},
+        record::{Body, Record, StoredAccount},
         scan::{self, Cursor, SegmentFile},
         segment::{Segment, SegmentTable},
     },
@@ -152,7 +152,9 @@ impl Replay {
                 self.ledger.wipe(account, record.version);
                 self.lookup.wipes.insert(account);
             }
-            Body::Account { stored, .. } if stored.salt != 0 => {
+            Body::Account { stored: StoredAccount { salt, .. }, .. } | Body::AccountDeleted { salt, .. }
+                if salt != 0 =>
+            {
                 self.ledger.salted = true;
                 self.lookup.salted.store(true, Ordering::Release);
             }

@@ -210,9 +210,9 @@ impl Log {
         Ok(())
     }
 
-    /// Before the first frame of a session: what an earlier one left at the end without a proof that it is
+    /// Before the first frame of a session, and before a superblock relies on the end of the log: what an earlier one left at the end without a proof that it is
     /// durable (marks, which carry no data) is written again and synced, lest what follows it is cut off with it (rule 4).
-    fn prove(&self, tail: &Tail) -> Result<()> {
+    pub(crate) fn prove(&self, tail: &Tail) -> Result<()> {
         let from = self.durable_upto().max(tail.segment.start);
         if tail.session_opened || from >= tail.position || probe::skip("mark-proof") {
             return Ok(());
