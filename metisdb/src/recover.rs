@@ -234,7 +234,10 @@ fn repair(
     }
     let known = |number: &u64| segments.iter().any(|file| file.number == *number);
     let listed = |superblock: &Superblock, number: u64| superblock.segments.iter().any(|row| row.number == number);
-    let made_since = |older: &Superblock, number: u64| older.segments.last().is_some_and(|row| row.number < number);
+    // Behind the last segment stands at most one whose making was interrupted: it holds nothing, and its number is next.
+    let last = segments.last().map_or(0, |file| file.number);
+    let made_since =
+        |older: &Superblock, number: u64| number < last && older.segments.last().is_some_and(|row| row.number < number);
     // K1: a segment that an open by the older superblock would need, one that it lists or that was made since, stays until
     // the next checkpoint.
     let in_older = |number: &u64| older.is_some_and(|older| listed(older, *number) || made_since(older, *number));

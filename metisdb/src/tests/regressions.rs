@@ -617,3 +617,22 @@ fn the_only_sound_superblock_is_not_changed_in_place() {
         }
     }
 }
+
+/// A segment whose making was interrupted was noted for removal by the next checkpoint instead of being removed; by then a
+/// roll had made it anew under the same number, and the checkpoint removed it with what was acknowledged in it.
+#[test]
+fn the_rest_of_an_interrupted_roll_is_not_removed_once_its_number_is_used() {
+    let disk = disk(14);
+    let db = small().create_on(disk.clone()).unwrap();
+    commit(&db, &code_changes(1, 50_000));
+    drop(db);
+    disk.put_file("segment.0000000002", vec![0; 1 << 16]);
+    let db = small().open_on(disk.clone()).unwrap();
+    commit(&db, &code_changes(2, 50_000));
+    db.checkpoint().unwrap();
+    db.check(CheckLevel::Full).unwrap();
+    drop(db);
+    let db = small().open_on(disk).unwrap();
+    assert_eq!(db.stats().version, 2);
+    assert_eq!(db.stats().segments, 2);
+}
