@@ -396,5 +396,4 @@ fn reclaim(store: &Store, writer: &mut Writer) {
     let horizon = store.pins.head().saturating_sub(store.options.retain_versions);
     let floor = store.pins.raise_horizon(horizon.max(store.pins.horizon()));
     writer.ledger.bury(floor);
-    store.counters.reclaimed_bytes.store(writer.ledger.reclaimed_bytes, std::sync::atomic::Ordering::Relaxed);
 }

@@ -64,7 +64,6 @@ pub(crate) struct Counters {
     pub(crate) checkpoints: AtomicU64,
     pub(crate) dropped_segments: AtomicU64,
     pub(crate) dropped_bytes: AtomicU64,
-    pub(crate) reclaimed_bytes: AtomicU64,
     /// Whether a checkpoint that was started by itself is under way.
     pub(crate) checkpoint_running: AtomicBool,
     /// The thread of the last one.
