@@ -12,42 +12,82 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use alloy_primitives::B256;
+
 use crate::{
-    error::Result,
-    image,
-    ledger::Ledger,
+    error::{Error, Result},
+    image::{self, Books},
     log::{
         frame::{FrameBuilder, FrameHeader, FrameKind},
         segment,
     },
     probe,
     store::{CheckpointState, Shared, Store, Writer},
-    superblock::{ImageReference, SegmentRow, Superblock},
+    superblock::{ImageReference, SegmentRow, Superblock, TopReference, TrieReference},
+    trie::{
+        arena::{
+            pages::PAGE_BYTES,
+            writer::{self, Throttle},
+        },
+        node::{Leaf, Link, NodeRef},
+        sweep::{self, PARTS, Swept},
+    },
+    tries::HeldTrie,
 };
 
+/// How much of a page has to be live for a thorough checkpoint to leave its nodes there.
+const FULL_BYTES: u64 = PAGE_BYTES * 15 / 16;
+/// The same for the automatic ones, which sweep a part of the trie each.
+const HALF_BYTES: u64 = PAGE_BYTES / 2;
+/// Parts of the trie that an automatic checkpoint sweeps.
+const SWEPT_PARTS: usize = PARTS / 16;
+
+/// How much a checkpoint tidies up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thoroughness {
+    /// What keeps up with the writing.
+    Automatic,
+    /// Packs the whole trie, and frees at once what is not needed.
+    Requested,
+}
+
 /// Takes a checkpoint. Blocks on the device, not on readers; commits go on.
-pub(crate) fn checkpoint(store: &Store) -> Result<()> {
+pub(crate) fn checkpoint(store: &Store, thoroughness: Thoroughness) -> Result<()> {
     store.check_writable()?;
     let mut state = store.checkpoint.lock();
+    take(store, &mut state, thoroughness)?;
+    if thoroughness == Thoroughness::Requested && (!state.leaving.is_empty() || holds_dead_pages(store, &state)) {
+        // What only the older superblock needs goes once both are newer.
+        repeat_superblock(store, &mut state)?;
+    }
+    Ok(())
+}
+
+fn take(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) -> Result<()> {
     let started = std::time::Instant::now();
     store.log.prove(&store.writer.lock().tail)?;
-    let (mut superblock, ledger, dead) = capture(store, &state);
-    if is_up_to_date(&superblock, &state) {
+    store.tries.prune(&store.pins);
+    sweep(store, state, thoroughness)?;
+    let mut captured = capture(store, state);
+    if is_up_to_date(&captured, state) {
+        store.tries.end_checkpoint(None);
         return Ok(());
     }
-    if !state.proven && !probe::skip("superblock-proof") {
-        // The other superblock is about to be overwritten.
-        write_superblock(store, &state.newest)?;
-        state.proven = true;
+    let outcome = prove_older(store, state).and_then(|()| write_trie(store, state, &mut captured));
+    if outcome.is_err() {
+        store.tries.end_checkpoint(None);
     }
-    superblock.image = write_image(store, &superblock, &ledger, !dead.is_empty() || !state.leaving.is_empty())?;
+    outcome?;
+    let Captured { mut superblock, books, dead, .. } = captured;
+    superblock.image = write_image(store, &superblock, &books, !dead.is_empty() || !state.leaving.is_empty())?;
     if !probe::skip("checkpoint-log-sync") {
         store.log.sync_upto(store.log.appended_upto())?;
     }
     superblock.durable_upto = store.log.durable_upto();
     write_superblock(store, &superblock)?;
     store.writer.lock().checkpoint_position = superblock.checkpoint_position;
-    drop_unneeded(store, &mut state, superblock, dead)?;
+    state.older_trie_sequence = state.newest.trie.sequence;
+    drop_unneeded(store, state, superblock, dead)?;
     metrics::histogram!("metisdb.checkpoint_seconds").record(started.elapsed());
     tracing::debug!(
         version = state.newest.checkpoint_version,
@@ -56,6 +96,104 @@ pub(crate) fn checkpoint(store: &Store) -> Result<()> {
     );
     store.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
     Ok(())
+}
+
+/// Writes the newest superblock again, over the older one.
+fn repeat_superblock(store: &Store, state: &mut CheckpointState) -> Result<()> {
+    let mut superblock = state.newest.clone();
+    superblock.generation += 1;
+    write_superblock(store, &superblock)?;
+    state.older_trie_sequence = superblock.trie.sequence;
+    drop_unneeded(store, state, superblock, Vec::new())
+}
+
+/// Whether pages are kept only for the older superblock.
+fn holds_dead_pages(store: &Store, state: &CheckpointState) -> bool {
+    let pages = store.tries.arena.pages.lock();
+    let newest = state.newest.trie.sequence;
+    pages.extents.values().flatten().any(|page| page.is_leaving(state.older_trie_sequence, newest))
+}
+
+/// Makes sure of the newest superblock before the other one is overwritten.
+fn prove_older(store: &Store, state: &mut CheckpointState) -> Result<()> {
+    if !state.proven && !probe::skip("superblock-proof") {
+        write_superblock(store, &state.newest)?;
+        state.proven = true;
+    }
+    Ok(())
+}
+
+/// Moves nodes out of pages that are mostly dead, a part of the trie at a time, so that commits are held up for a moment each.
+fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) -> Result<()> {
+    let (live, used) = store.tries.arena.pages.lock().usage();
+    let (parts, full_bytes) = match thoroughness {
+        Thoroughness::Automatic => (SWEPT_PARTS, HALF_BYTES),
+        Thoroughness::Requested => (PARTS, FULL_BYTES),
+    };
+    if live * PAGE_BYTES >= used * full_bytes {
+        return Ok(());
+    }
+    for _ in 0..parts {
+        let _writer = store.writer.lock();
+        let (_, newest) = store.tries.newest();
+        let swept = sweep::sweep(&store.tries.arena, &newest.trie, state.next_swept, full_bytes)?;
+        state.next_swept = state.next_swept.wrapping_add(1);
+        if let Some(Swept { trie, retired, memory_bytes }) = swept {
+            store.tries.replace_newest(trie, retired, memory_bytes as u64);
+        }
+    }
+    Ok(())
+}
+
+/// Writes the nodes of the captured trie that are in memory only, and tells where its top stands.
+fn write_trie(store: &Store, state: &CheckpointState, captured: &mut Captured) -> Result<()> {
+    let tries = &store.tries;
+    let Some(top) = &captured.trie.trie.top else { 
+        tries.end_checkpoint(None);
+        return Ok(());
+    };
+    let generation = u32::try_from(captured.superblock.generation)
+        .map_err(|_| Error::LimitReached { what: "the number of checkpoints", limit: u64::from(u32::MAX) })?;
+    let reusable = if probe::skip("page-reuse-holds") { u64::MAX } else { tries.floor() };
+    let on_disk = if probe::skip("page-reuse-superblocks") {
+        u64::MAX
+    } else {
+        state.older_trie_sequence.min(state.newest.trie.sequence)
+    };
+    let floor = reusable.min(on_disk).min(captured.superblock.trie.sequence);
+    let mut throttle = Throttle::new(store.options.checkpoint_bytes_per_second);
+    let reused_before = tries.arena.pages.lock().reused;
+    let written = writer::write(&tries.arena, top, generation, floor, &mut throttle)?;
+    tries.count_reuse(tries.arena.pages.lock().reused - reused_before);
+    let synced = if probe::skip("arena-sync") { Ok(()) } else { writer::sync(&tries.arena, &written) };
+    if let Err(error) = synced {
+        written.abandon(&tries.arena);
+        return Err(store.log.poison(error));
+    }
+    if !written.is_empty() {
+        captured.superblock.trie.generation = generation;
+    }
+    captured.superblock.trie.top = reference_of(&top.link);
+    if let Link::Leaf(Leaf { storage: Some(storage), .. }) = &top.link {
+        let root = B256::new(*storage.reference.padded());
+        captured.superblock.trie.storage = Some((root, reference_of(&storage.link)));
+    }
+    for (place, bytes) in written.places() {
+        captured.books.pages.add_in_new_extent(place, bytes);
+    }
+    tries.end_checkpoint(Some(&written));
+    Ok(())
+}
+
+/// How the superblock refers to the top of a trie that is written.
+fn reference_of(link: &Link) -> TopReference {
+    match link {
+        Link::Leaf(leaf) => TopReference::Leaf(leaf.key),
+        Link::Branch(NodeRef::Arena(place)) => TopReference::Branch(*place),
+        Link::Branch(NodeRef::Memory(branch)) => {
+            branch.written.planned().map_or(TopReference::Nothing, TopReference::Branch)
+        }
+    }
 }
 
 /// Writes and syncs a superblock. A full disk leaves the other one in force; any other failure poisons.
@@ -67,9 +205,9 @@ fn write_superblock(store: &Store, superblock: &Superblock) -> Result<()> {
 }
 
 /// Writes the image. On a full disk the checkpoint does without it if it can free space by that: the next open then reads the whole log.
-fn write_image(store: &Store, superblock: &Superblock, ledger: &Ledger, frees: bool) -> Result<Option<ImageReference>> {
+fn write_image(store: &Store, superblock: &Superblock, books: &Books, frees: bool) -> Result<Option<ImageReference>> {
     let storage = &*store.log.storage;
-    match image::write(storage, superblock, ledger, &store.lookup.index) {
+    match image::write(storage, superblock, books, &store.lookup.index) {
         Ok(reference) => Ok(Some(reference)),
         Err(error) => {
             // What is left of it takes space for nothing; if this fails too, the next checkpoint removes it.
@@ -84,15 +222,24 @@ fn write_image(store: &Store, superblock: &Superblock, ledger: &Ledger, frees: b
 }
 
 /// Whether nothing has happened since the newest checkpoint.
-fn is_up_to_date(superblock: &Superblock, state: &CheckpointState) -> bool {
+fn is_up_to_date(captured: &Captured, state: &CheckpointState) -> bool {
     state.newest.image.is_some()
-        && superblock.checkpoint_position == state.newest.checkpoint_position
+        && captured.superblock.checkpoint_position == state.newest.checkpoint_position
+        && captured.superblock.trie.sequence == state.newest.trie.sequence
         && state.leaving.is_empty()
-        && superblock.segments == state.newest.segments
+        && captured.superblock.segments == state.newest.segments
 }
 
-/// Notes where the log ends and what the bookkeeping says there. Returns the dead segments, too.
-fn capture(store: &Store, state: &CheckpointState) -> (Superblock, Ledger, Vec<u64>) {
+/// What a checkpoint writes, as it was at one moment.
+struct Captured {
+    superblock: Superblock,
+    books: Books,
+    trie: Arc<HeldTrie>,
+    dead: Vec<u64>,
+}
+
+/// Notes where the log ends, what the bookkeeping says there, and which segments are dead.
+fn capture(store: &Store, state: &CheckpointState) -> Captured {
     let mut writer = store.writer.lock();
     let floor = store.pins.raise_horizon(store.pins.horizon());
     writer.ledger.bury(floor);
@@ -113,6 +260,7 @@ fn capture(store: &Store, state: &CheckpointState) -> (Superblock, Ledger, Vec<u
         };
         rows.push(SegmentRow { number: segment.number, end });
     }
+    let (_, trie, sequence) = store.tries.begin_checkpoint();
     let superblock = Superblock {
         generation: state.newest.generation + 1,
         identity: store.log.identity,
@@ -123,10 +271,17 @@ fn capture(store: &Store, state: &CheckpointState) -> (Superblock, Ledger, Vec<u
         durable_upto: 0,
         horizon: store.pins.horizon(),
         image: None,
+        trie: TrieReference {
+            root: trie.trie.root,
+            sequence,
+            generation: state.newest.trie.generation,
+            ..TrieReference::empty()
+        },
         segments: rows,
     };
-    let ledger = ledger.clone();
-    (superblock, ledger, dead)
+    let versions = store.history.rows().into();
+    let books = Books { ledger: ledger.clone(), versions, pages: store.tries.arena.pages.lock().clone() };
+    Captured { superblock, books, trie, dead }
 }
 
 impl segment::Segment {
@@ -153,7 +308,9 @@ fn drop_unneeded(store: &Store, state: &mut CheckpointState, superblock: Superbl
     // If the folder cannot be listed now, the next checkpoint finds the old images.
     let images = storage.list().unwrap_or_default().into_iter().filter_map(|name| image::parse_file_name(&name));
     names.extend(images.filter(|generation| Some(*generation) != in_force).map(image::file_name));
-    if names.is_empty() {
+    let floor = state.older_trie_sequence.min(state.newest.trie.sequence).min(store.tries.floor());
+    let extents = store.tries.arena.drop_free_extents(floor)?;
+    if names.is_empty() && extents == 0 {
         return Ok(());
     }
     let mut outcome = Ok(());
@@ -193,7 +350,7 @@ pub(crate) fn start_if_due(store: &Shared, since_last: u64) {
     // Held until the thread is noted, so that none is started, and missed by `wait_for_started`, in between.
     let mut noted = store.counters.checkpoint_thread.lock();
     let spawned = std::thread::Builder::new().name("metisdb-checkpoint".into()).spawn(move || {
-        if let Err(error) = checkpoint(&own) {
+        if let Err(error) = checkpoint(&own, Thoroughness::Automatic) {
             tracing::warn!(%error, "a checkpoint failed; it will be tried again");
         }
         own.counters.checkpoint_running.store(false, Ordering::Release);
@@ -229,7 +386,7 @@ pub(crate) fn close(store: &Store) -> Result<()> {
             append_mark(store, &mut writer)?;
         }
     }
-    checkpoint(store)
+    checkpoint(store, Thoroughness::Requested)
 }
 
 /// Writes and syncs a frame that says that everything before it is durable.
@@ -237,6 +394,6 @@ pub(crate) fn append_mark(store: &Store, writer: &mut Writer) -> Result<()> {
     let bytes = FrameHeader::BYTES;
     let position = store.log.reserve(&store.lookup.table, &mut writer.tail, bytes as u64)?;
     let frame = FrameBuilder::new(position, bytes);
-    let end = store.log.append(&mut writer.tail, frame, FrameKind::Mark, store.pins.head())?;
+    let end = store.log.append(&mut writer.tail, [(frame, FrameKind::Mark)], store.pins.head())?;
     store.log.sync_upto(end)
 }

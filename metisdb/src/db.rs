@@ -5,10 +5,11 @@ use std::{path::Path, sync::Arc};
 use crate::{
     changes::Changes,
     check::{self, CheckLevel, CheckReport},
-    checkpoint,
+    checkpoint::{self, Thoroughness},
     commit::{self, Commit, Durability},
     error::{Error, Result},
     options::Options,
+    proposal::{self, Proposal},
     recover::{self, Access},
     snapshot::Snapshot,
     stats::{self, Stats},
@@ -177,13 +178,22 @@ impl Db {
         commit::commit(&self.store, changes, durability)
     }
 
+    /// Computes the state that changes on a snapshot lead to, without making anything of it visible; see [`Proposal`]. Takes no
+    /// lock and does not wait for commits; any number of proposals may be made at once, on any threads.
+    ///
+    /// # Errors
+    /// Of the changes, as for [`Db::commit`]; [`Error::ForkedProcess`]; [`Error::Corruption`].
+    pub fn propose(&self, parent: &Snapshot, changes: &Changes) -> Result<Proposal> {
+        proposal::propose(parent, changes)
+    }
+
     /// Takes a checkpoint: syncs the log, writes an image of the index, and drops files that nothing needs any more. Commits
     /// and reads go on meanwhile. Opening after a crash replays only what came after the last checkpoint.
     ///
     /// # Errors
     /// As [`Db::commit`], but for those of the changes.
     pub fn checkpoint(&self) -> Result<()> {
-        checkpoint::checkpoint(&self.store)
+        checkpoint::checkpoint(&self.store, Thoroughness::Requested)
     }
 
     /// What the database holds and does now. Waits for a commit that is under way.

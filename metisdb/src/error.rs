@@ -107,6 +107,17 @@ pub enum Error {
         /// The newest version.
         newest: u64,
     },
+    /// The proposal's parent is not the newest version: another proposal was committed before, or the parent was not.
+    #[error(
+        "the proposal was made on {}, but the newest version is {newest}; commit its parent first, or propose the changes again on a new snapshot",
+        parent.map_or_else(|| "a proposal that is not committed".to_string(), |version| format!("version {version}"))
+    )]
+    NotChildOfNewest {
+        /// The version that the proposal was made on; `None` for a proposal that is not committed.
+        parent: Option<u64>,
+        /// The newest version.
+        newest: u64,
+    },
     /// A commit's code is longer than [`MAX_CODE_BYTES`](crate::MAX_CODE_BYTES).
     #[error(
         "the code {code_hash} has {bytes} bytes, the limit is {limit}; leave it out of the changes, no chain deploys code of that length"

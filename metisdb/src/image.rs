@@ -5,10 +5,13 @@
 //! Invariant I1 (rule 12): the superblock names an image only once the log is durable past every position in it; the
 //! image's `checkpoint_position` is where the log ended when its capture began, so replay from there brings it up to date.
 
-use std::path::PathBuf;
+use std::collections::VecDeque;
+
+use alloy_primitives::{Address, B256};
 
 use crate::{
     error::{Error, Result},
+    history::VersionRow,
     index::{ImageSource, Index},
     key::AccountId,
     layout::layout,
@@ -16,11 +19,11 @@ use crate::{
     log::{Damage, crc32c, record::POSITION_LIMIT, segment::FORMAT_VERSION},
     storage::{Storage, StorageFile},
     superblock::{ImageReference, Superblock},
+    trie::arena::pages::{Page, Pages},
 };
 
 const MAGIC: [u8; 8] = *b"METISIDX";
 const NAME_PREFIX: &str = "index.";
-const FLAG_SALTED: u32 = 1;
 /// Bytes collected before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -29,7 +32,7 @@ layout! {
     ImageHeader, 128 {
         magic: [u8; 8] = 0,
         format_version: u32 = 8,
-        flags: u32 = 12,
+        reserved: u32 = 12,
         database_id: [u8; 16] = 16,
         generation: u64 = 32,
         checkpoint_position: u64 = 40,
@@ -37,12 +40,30 @@ layout! {
         max_position: u64 = 56,
         table_bytes: u64 = 64,
         wiped_count: u64 = 72,
-        storage_count: u64 = 80,
+        salted_count: u64 = 80,
         segment_count: u64 = 88,
         retired_count: u64 = 96,
-        reserved: [u8; 20] = 104,
+        version_count: u64 = 104,
+        extent_count: u64 = 112,
+        rest: u32 = 120,
         checksum: u32 = 124,
     }
+}
+
+/// Words of 8 bytes for each row of a section.
+const PAIR: u64 = 2;
+const SALTED: u64 = 4;
+const RETIRED: u64 = 3;
+const VERSION: u64 = 7;
+
+/// The bookkeeping of one moment, beside the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Books {
+    pub(crate) ledger: Ledger,
+    /// Oldest first.
+    pub(crate) versions: VecDeque<VersionRow>,
+    /// Of the arena.
+    pub(crate) pages: Pages,
 }
 
 /// The file name of an image.
@@ -56,17 +77,17 @@ pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
     (file_name(number) == name).then_some(number)
 }
 
-/// Writes and syncs the image that `superblock` (whose `image` is not set yet) will name. `ledger` is as it was at the
+/// Writes and syncs the image that `superblock` (whose `image` is not set yet) will name. `books` are as they were at the
 /// checkpoint's position; the index may be ahead of it.
 pub(crate) fn write(
     storage: &dyn Storage,
     superblock: &Superblock,
-    ledger: &Ledger,
+    books: &Books,
     index: &Index,
 ) -> Result<ImageReference> {
     let file = storage.create(&file_name(superblock.generation))?;
     let mut out = Output { file: &*file, offset: ImageHeader::BYTES as u64, buffer: Vec::new() };
-    let rows = encode_rows(ledger);
+    let rows = encode_rows(books);
     out.write(&rows)?;
     let pause = index.pause_splits();
     let table = pause.capture(&mut |bytes| out.write(bytes))?;
@@ -75,18 +96,20 @@ pub(crate) fn write(
     let mut header = ImageHeader {
         magic: MAGIC,
         format_version: FORMAT_VERSION,
-        flags: if ledger.salted { FLAG_SALTED } else { 0 },
+        reserved: 0,
         database_id: superblock.identity.database_id,
         generation: superblock.generation,
         checkpoint_position: superblock.checkpoint_position,
         checkpoint_version: superblock.checkpoint_version,
         max_position: table.max_position,
         table_bytes: table.bytes,
-        wiped_count: ledger.wiped.len() as u64,
-        storage_count: ledger.slots.len() as u64,
-        segment_count: ledger.live.len() as u64,
-        retired_count: ledger.retired.len() as u64,
-        reserved: [0; 20],
+        wiped_count: books.ledger.wiped.len() as u64,
+        salted_count: books.ledger.salted.len() as u64,
+        segment_count: books.ledger.live.len() as u64,
+        retired_count: books.ledger.retired.len() as u64,
+        version_count: books.versions.len() as u64,
+        extent_count: books.pages.extents.len() as u64,
+        rest: 0,
         checksum: 0,
     };
     header.checksum = crc32c(&header.encode()[..ImageHeader::BYTES - 4]);
@@ -100,13 +123,13 @@ pub(crate) fn write(
 ///
 /// # Errors
 /// Whatever is wrong with it; the caller then rebuilds.
-pub(crate) fn read(storage: &dyn Storage, superblock: &Superblock, image: ImageReference) -> Result<(Index, Ledger)> {
+pub(crate) fn read(storage: &dyn Storage, superblock: &Superblock, image: ImageReference) -> Result<(Index, Books)> {
     let name = file_name(image.generation);
     let missing = || Damage::new("an index image", "no file").at("index image", storage.path().join(&name), 0);
     let file = storage.open(&name)?.ok_or_else(missing)?;
     let header = read_header(&*file, superblock, image)?;
     let path = file.path();
-    let rows_bytes = rows_bytes(&header).filter(|bytes| {
+    let rows_bytes = rows_bytes(&header, superblock.identity.segment_bytes).filter(|bytes| {
         let total = (ImageHeader::BYTES as u64).checked_add(*bytes).and_then(|sum| sum.checked_add(header.table_bytes));
         total == Some(image.bytes)
     });
@@ -116,8 +139,9 @@ pub(crate) fn read(storage: &dyn Storage, superblock: &Superblock, image: ImageR
     };
     let mut rows = vec![0; rows_bytes as usize];
     file.read_exact_at(&mut rows, ImageHeader::BYTES as u64)?;
-    let mut ledger = decode_rows(&header, &rows, &path)?;
-    ledger.salted = header.flags & FLAG_SALTED != 0;
+    let books = decode_rows(&header, superblock.identity.segment_bytes, &rows).map_err(|damage| {
+        damage.at("index image", path.clone(), ImageHeader::BYTES as u64)
+    })?;
     let start = ImageHeader::BYTES as u64 + rows_bytes;
     let mut input = Input { file: &*file, offset: start, end: image.bytes, buffer: Vec::new(), taken: 0 };
     let index = Index::restore(ImageSource {
@@ -127,7 +151,7 @@ pub(crate) fn read(storage: &dyn Storage, superblock: &Superblock, image: ImageR
         path: &path,
         offset: start,
     })?;
-    Ok((index, ledger))
+    Ok((index, books))
 }
 
 fn read_header(file: &dyn StorageFile, superblock: &Superblock, image: ImageReference) -> Result<ImageHeader> {
@@ -156,52 +180,98 @@ fn read_header(file: &dyn StorageFile, superblock: &Superblock, image: ImageRefe
 }
 
 /// Length of the bookkeeping section; `None` if the counts are absurd.
-fn rows_bytes(header: &ImageHeader) -> Option<u64> {
-    let pairs = header.wiped_count.checked_add(header.storage_count)?.checked_add(header.segment_count)?;
-    pairs.checked_mul(16)?.checked_add(header.retired_count.checked_mul(24)?)?.checked_add(8)
+fn rows_bytes(header: &ImageHeader, extent_bytes: u64) -> Option<u64> {
+    let extent = 1 + Pages::new(extent_bytes).pages_per_extent() as u64;
+    let sections = [
+        (header.wiped_count, PAIR),
+        (header.salted_count, SALTED),
+        (header.segment_count, PAIR),
+        (header.retired_count, RETIRED),
+        (header.version_count, VERSION),
+        (header.extent_count, extent),
+    ];
+    let mut words = 1u64;
+    for (count, each) in sections {
+        words = words.checked_add(count.checked_mul(each)?)?;
+    }
+    words.checked_mul(8)
 }
 
-fn encode_rows(ledger: &Ledger) -> Vec<u8> {
+fn encode_rows(books: &Books) -> Vec<u8> {
+    let ledger = &books.ledger;
     let mut wiped: Vec<_> = ledger.wiped.iter().map(|(id, version)| [id.0, *version]).collect();
-    let mut slots: Vec<_> = ledger.slots.iter().map(|(id, count)| [id.0, *count]).collect();
     wiped.sort_unstable();
-    slots.sort_unstable();
-    let live = ledger.live.iter().map(|(segment, bytes)| [*segment, *bytes]);
-    let retired = ledger.retired.iter().flat_map(|row| [row.version, row.segment, row.bytes]);
-    let words = wiped.into_iter().chain(slots).chain(live).flatten().chain(retired);
-    let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+    let mut salted: Vec<_> = ledger.salted.iter().map(|(id, address)| (id.0, *address)).collect();
+    salted.sort_unstable();
+    let mut words: Vec<u64> = wiped.into_iter().flatten().collect();
+    for (id, address) in salted {
+        words.push(id);
+        words.extend(to_words::<3>(address.as_slice()));
+    }
+    words.extend(ledger.live.iter().flat_map(|(segment, bytes)| [*segment, *bytes]));
+    words.extend(ledger.retired.iter().flat_map(|row| [row.version, row.segment, row.bytes]));
+    for row in &books.versions {
+        words.extend([row.version, row.position, u64::from(row.root.is_some())]);
+        words.extend(to_words::<4>(row.root.unwrap_or_default().as_slice()));
+    }
+    for (number, pages) in &books.pages.extents {
+        words.push(*number);
+        words.extend(pages.iter().map(|page| page.pack()));
+    }
+    let mut bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
     let checksum = u64::from(crc32c(&bytes));
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
 }
 
-fn decode_rows(header: &ImageHeader, rows: &[u8], path: &std::path::Path) -> Result<Ledger> {
+/// Bytes as words, the last ones filled up with zeros.
+fn to_words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    std::array::from_fn(|index| {
+        let mut word = [0; 8];
+        let rest = bytes.get(index * 8..).unwrap_or_default();
+        let count = rest.len().min(8);
+        word[..count].copy_from_slice(&rest[..count]);
+        u64::from_le_bytes(word)
+    })
+}
+
+fn decode_rows(header: &ImageHeader, extent_bytes: u64, rows: &[u8]) -> Result<Books, Damage> {
     let (body, stored) = rows.split_at(rows.len() - 8);
     let actual = u64::from(crc32c(body)).to_le_bytes();
     if stored != actual {
-        let damage = Damage::new(format!("bookkeeping with checksum {actual:02x?}"), format!("{stored:02x?}"));
-        return Err(damage.at("index image", PathBuf::from(path), ImageHeader::BYTES as u64));
+        return Err(Damage::new(format!("bookkeeping with checksum {actual:02x?}"), format!("{stored:02x?}")));
     }
-    let mut words = body.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes")));
-    let mut pair = || Some((words.next()?, words.next()?));
-    let mut pairs = |count: u64| -> Vec<(u64, u64)> { (0..count).map_while(|_| pair()).collect() };
-    let wiped = pairs(header.wiped_count);
-    let slots = pairs(header.storage_count);
-    let live = pairs(header.segment_count);
-    let mut ledger = Ledger {
-        wiped: wiped.into_iter().map(|(id, version)| (AccountId(id), version)).collect(),
-        slots: slots.into_iter().map(|(id, count)| (AccountId(id), count)).collect(),
-        live: live.into_iter().collect(),
-        ..Ledger::default()
+    let words: Vec<u64> =
+        body.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes"))).collect();
+    let mut rest = &words[..];
+    let mut section = |count: u64, each: u64| {
+        let (own, behind) = rest.split_at(rest.len().min((count * each) as usize));
+        rest = behind;
+        own.chunks_exact(each as usize)
     };
-    while let (Some(version), Some(segment), Some(bytes)) = (words.next(), words.next(), words.next()) {
-        ledger.retired.push_back(Retired { version, segment, bytes });
+    let mut ledger = Ledger::default();
+    ledger.wiped.extend(section(header.wiped_count, PAIR).map(|row| (AccountId(row[0]), row[1])));
+    let address = |words: &[u64]| {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        Address::from_slice(&bytes[..20])
+    };
+    ledger.salted.extend(section(header.salted_count, SALTED).map(|row| (AccountId(row[0]), address(&row[1..]))));
+    ledger.live.extend(section(header.segment_count, PAIR).map(|row| (row[0], row[1])));
+    let retired = section(header.retired_count, RETIRED);
+    ledger.retired.extend(retired.map(|row| Retired { version: row[0], segment: row[1], bytes: row[2] }));
+    let root = |words: &[u64]| B256::from_slice(&words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>());
+    let versions: VecDeque<VersionRow> = section(header.version_count, VERSION)
+        .map(|row| VersionRow { version: row[0], position: row[1], root: (row[2] != 0).then(|| root(&row[3..])) })
+        .collect();
+    let mut pages = Pages::new(extent_bytes);
+    let extents = section(header.extent_count, 1 + pages.pages_per_extent() as u64);
+    pages.extents.extend(extents.map(|row| (row[0], row[1..].iter().map(|page| Page::unpack(*page)).collect())));
+    let in_order = ledger.retired.iter().is_sorted_by_key(|row| row.version)
+        && versions.iter().zip(versions.iter().skip(1)).all(|(row, next)| row.version + 1 == next.version);
+    if !in_order {
+        return Err(Damage::new("retired bytes and versions in order", "another order"));
     }
-    if !ledger.retired.iter().is_sorted_by_key(|row| row.version) {
-        let damage = Damage::new("retired bytes in order of versions", "another order");
-        return Err(damage.at("index image", PathBuf::from(path), ImageHeader::BYTES as u64));
-    }
-    Ok(ledger)
+    Ok(Books { ledger, versions, pages })
 }
 
 /// A file written from front to back in large steps.

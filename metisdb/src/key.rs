@@ -21,6 +21,8 @@ pub(crate) enum RecordKey {
     Wipe(AccountId),
     Code(B256),
     Block(u64),
+    /// The root of a version; not in the index.
+    Root,
 }
 
 /// Hashes messages of four words under secret numbers.
@@ -125,6 +127,7 @@ impl KeyHasher {
             RecordKey::Wipe(account) => account.0.rotate_left(32),
             RecordKey::Code(hash) => self.codes.hash(U256::from_be_bytes(hash.0).into_limbs()),
             RecordKey::Block(number) => self.short.hash([*number, 0, 1 << 63, 0]),
+            RecordKey::Root => 0,
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The writer's bookkeeping: what each segment still holds that someone can read, which accounts have storage,
-//! which were wiped. Derived from the log; commit, replay and rebuild go through the same functions.
+//! The writer's bookkeeping: what each segment still holds that someone can read, which accounts were wiped. Derived from the log; commit, replay and rebuild go through the same functions.
 //!
 //! A record's life: *newest* of its key; *superseded* by a newer one at version v; *dead* once every readable or pinned
 //! version is v or later. A segment whose records are all dead is dropped by the checkpoint (rules 1 and 6).
@@ -8,6 +7,8 @@
 //! rebuild never resurrects what they hide.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use alloy_primitives::Address;
 
 use crate::key::AccountId;
 
@@ -27,12 +28,10 @@ pub(crate) struct Ledger {
     pub(crate) live: BTreeMap<u64, u64>,
     /// Superseded records that some version may still read, oldest first.
     pub(crate) retired: VecDeque<Retired>,
-    /// Number of slots that are set, for accounts that have any.
-    pub(crate) slots: HashMap<AccountId, u64>,
     /// Version of the newest wipe, for accounts that were ever wiped.
     pub(crate) wiped: HashMap<AccountId, u64>,
-    /// Whether some account id is salted: then ids are not computable from the address alone.
-    pub(crate) salted: bool,
+    /// Addresses of the accounts whose id is salted: it does not tell them.
+    pub(crate) salted: HashMap<AccountId, Address>,
     /// Bytes that died since the database was opened.
     pub(crate) reclaimed_bytes: u64,
 }
@@ -72,33 +71,11 @@ impl Ledger {
 
     /// An account's storage was wiped at `version`.
     pub(crate) fn wipe(&mut self, account: AccountId, version: u64) {
-        self.slots.remove(&account);
         self.wiped.insert(account, version);
     }
 
     /// Whether a slot record of `version` is hidden by a later wipe (rule 9: records of the wiping commit come after it).
     pub(crate) fn is_wiped(&self, account: AccountId, version: u64) -> bool {
         self.wiped.get(&account).is_some_and(|wiped| version < *wiped)
-    }
-
-    /// A slot went from set to not set or the reverse.
-    pub(crate) fn count_slot(&mut self, account: AccountId, was_set: bool, is_set: bool) {
-        match (was_set, is_set) {
-            (false, true) => *self.slots.entry(account).or_default() += 1,
-            (true, false) => {
-                if let Some(count) = self.slots.get_mut(&account) {
-                    *count = count.saturating_sub(1);
-                    if *count == 0 {
-                        self.slots.remove(&account);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Number of slots that are set.
-    pub(crate) fn slot_count(&self, account: AccountId) -> u64 {
-        self.slots.get(&account).copied().unwrap_or(0)
     }
 }

@@ -37,6 +37,8 @@ mod db;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod hash;
+mod history;
 mod image;
 mod index;
 mod key;
@@ -48,16 +50,23 @@ mod options;
 mod pins;
 mod prefetch;
 mod probe;
+mod proposal;
 mod recover;
+mod regrow;
 mod replay;
+mod retrace;
 mod snapshot;
+mod stage;
 mod stats;
 pub mod storage;
 mod store;
 mod superblock;
 #[cfg(test)]
 mod tests;
+mod trie;
+mod tries;
 mod types;
+mod view;
 
 pub use self::{
     changes::Changes,
@@ -66,6 +75,7 @@ pub use self::{
     db::Db,
     error::{Error, Result},
     options::Options,
+    proposal::Proposal,
     snapshot::Snapshot,
     stats::Stats,
     types::{Account, Block, Key, MAX_CODE_BYTES, Value},

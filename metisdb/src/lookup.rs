@@ -82,7 +82,28 @@ impl Lookup {
         Ok(found.flatten())
     }
 
-    /// Like [`Store::find`] for any key.
+    /// What `take` makes of the first record, newest at or before `version`, of a key that is `candidate`, and for which it makes anything. Only the
+    /// lower bits of the hash have to be known (see [`KeyTag`](crate::trie::node::KeyTag)).
+    pub(crate) fn find_map<T>(
+        &self,
+        hash: u64,
+        version: u64,
+        candidate: impl Fn(&Body<'_>) -> bool,
+        take: impl Fn(&Found<'_>) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        self.index.find(hash, |entry| {
+            let record = self.load_candidate(&entry)?;
+            if !candidate(&record.body) {
+                return Ok(None);
+            }
+            match self.walk_back(Found { position: entry.position, record }, version)? {
+                Some(found) => take(&found),
+                None => Ok(None),
+            }
+        })
+    }
+
+    /// Like [`Lookup::find`] for any key.
     pub(crate) fn find_key(&self, key: &RecordKey, version: u64) -> Result<Option<Found<'_>>> {
         self.find(self.hasher.record(key), version, |body| body.key() == *key)
     }
@@ -157,6 +178,26 @@ impl Lookup {
             return self.salted_account_id(address);
         }
         Ok(Some(self.hasher.account_id(address, 0)))
+    }
+
+    /// The id of an account that is or was, as its newest record says.
+    pub(crate) fn known_account_id(&self, address: &Address) -> Result<Option<AccountId>> {
+        self.salted_account_id(address)
+    }
+
+    /// The address of an account whose id is not salted.
+    pub(crate) fn address_of_plain_id(&self, id: AccountId) -> Result<Option<Address>> {
+        let has_id = |body: &Body<'_>| match body {
+            Body::Account { address, stored: StoredAccount { salt: 0, .. } } | Body::AccountDeleted { address, salt: 0 } => {
+                self.hasher.account_id(address, 0) == id
+            }
+            _ => false,
+        };
+        let found = self.find(id.0, u64::MAX, has_id)?;
+        Ok(found.and_then(|found| match found.record.body {
+            Body::Account { address, .. } | Body::AccountDeleted { address, .. } => Some(address),
+            _ => None,
+        }))
     }
 
     #[cold]
@@ -235,7 +276,7 @@ impl Lookup {
 
     /// R3: whether a slot record of version `own` is hidden by a wipe at or before `version`.
     #[cold]
-    fn is_wiped(&self, account: AccountId, own: u64, version: u64) -> Result<bool> {
+    pub(crate) fn is_wiped(&self, account: AccountId, own: u64, version: u64) -> Result<bool> {
         let wipe = self.find_key(&RecordKey::Wipe(account), version)?;
         Ok(wipe.is_some_and(|wipe| own < wipe.record.version) && !probe::skip("wipe-check"))
     }

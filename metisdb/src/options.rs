@@ -3,6 +3,7 @@
 use crate::{
     error::{Error, Result},
     log::segment::SEGMENT_BYTES,
+    trie::commitment::ethereum::Ethereum,
 };
 
 /// Options of a database handle. The defaults are safe, and fast without tuning.
@@ -24,11 +25,16 @@ pub struct Options {
     pub(crate) expected_keys: u64,
     pub(crate) verify_every_read: bool,
     pub(crate) checkpoint_log_bytes: u64,
+    pub(crate) checkpoint_bytes_per_second: u64,
     pub(crate) max_unsynced_bytes: u64,
+    pub(crate) max_unwritten_trie_bytes: u64,
     pub(crate) allow_network_filesystem: bool,
     /// Bits of the address hash that make the account id: tests force collisions.
     #[cfg(test)]
     pub(crate) account_id_mask: u64,
+    /// Paths are the plain keys: tests make deep tries of few keys.
+    #[cfg(test)]
+    pub(crate) plain_paths: bool,
 }
 
 impl Default for Options {
@@ -39,10 +45,14 @@ impl Default for Options {
             expected_keys: 300_000,
             verify_every_read: false,
             checkpoint_log_bytes: 64 << 20,
+            checkpoint_bytes_per_second: 256 << 20,
             max_unsynced_bytes: 64 << 20,
+            max_unwritten_trie_bytes: 256 << 20,
             allow_network_filesystem: false,
             #[cfg(test)]
             account_id_mask: u64::MAX,
+            #[cfg(test)]
+            plain_paths: false,
         }
     }
 }
@@ -89,6 +99,19 @@ impl Options {
         self
     }
 
+    /// How fast a checkpoint writes the trie, in bytes a second, so that commits beside it keep the device; 256 MiB by default.
+    pub fn checkpoint_bytes_per_second(mut self, bytes: u64) -> Self {
+        self.checkpoint_bytes_per_second = bytes;
+        self
+    }
+
+    /// Memory that nodes of the trie may take until a checkpoint writes them, in bytes: at half of it a checkpoint starts by itself, and
+    /// at all of it commits wait for one. 256 MiB by default.
+    pub fn max_unwritten_trie_bytes(mut self, bytes: u64) -> Self {
+        self.max_unwritten_trie_bytes = bytes;
+        self
+    }
+
     /// Most bytes that pipelined commits may leave unsynced: a commit that goes beyond syncs first. 64 MiB by default.
     pub fn max_unsynced_bytes(mut self, bytes: u64) -> Self {
         self.max_unsynced_bytes = bytes;
@@ -104,7 +127,15 @@ impl Options {
     /// Log2 of the number of lines that the index begins with.
     pub(crate) fn initial_lines_log2(&self) -> u32 {
         const KEYS_A_LINE: u64 = 5;
-        (self.expected_keys / KEYS_A_LINE).next_power_of_two().trailing_zeros().clamp(2, 32)
+        (self.expected_keys / KEYS_A_LINE).next_power_of_two().trailing_zeros().clamp(2, 29)
+    }
+
+    /// The scheme of commitment.
+    pub(crate) fn scheme(&self) -> Ethereum {
+        Ethereum {
+            #[cfg(test)]
+            plain_paths: self.plain_paths,
+        }
     }
 
     /// # Errors

@@ -27,7 +27,8 @@ use crate::{
     replay::Replay,
     storage::{Lock, Storage, StorageFile},
     store::Store,
-    superblock::{self, SegmentRow, Superblock},
+    superblock::{self, SegmentRow, Superblock, TrieReference},
+    trie::arena,
 };
 
 /// How a handle is opened.
@@ -56,6 +57,8 @@ impl Folder {
                 folder.segments.push(number);
             } else if let Some(generation) = image::parse_file_name(&name) {
                 folder.images.push(generation);
+            } else if arena::parse_file_name(&name).is_some() {
+                // Which of them are in use is for the trie to say.
             } else if (0..2).all(|slot| superblock::file_name(slot) != name) && name != "lost+found" {
                 return Err(Error::ForeignFile { path: storage.path().join(name) });
             }
@@ -102,6 +105,7 @@ pub(crate) fn create(storage: &dyn Storage, options: &Options) -> Result<()> {
         durable_upto: SegmentHeader::BYTES as u64,
         horizon: 0,
         image: None,
+        trie: TrieReference::empty(),
         segments: vec![SegmentRow { number: 1, end: 0 }],
     };
     superblock.write(storage)?;
@@ -151,7 +155,7 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
                     other => other?,
                 }
             }
-            let store = replay.finish(superblocks.newest, &segments, end, Some(lock), leaving)?;
+            let store = replay.finish(superblocks.newest, &segments, end, superblocks.older.as_ref(), Some(lock), leaving)?;
             if unsynced.is_some() {
                 match checkpoint::append_mark(&store, &mut store.writer.lock()) {
                     // Without the mark the next open writes the same end again.
@@ -165,7 +169,7 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
             if beside_writer {
                 end.version = replay.version_at(end.durable_upto).unwrap_or(superblocks.newest.checkpoint_version);
             }
-            replay.finish(superblocks.newest, &segments, end, None, Vec::new())
+            replay.finish(superblocks.newest, &segments, end, superblocks.older.as_ref(), None, Vec::new())
         }
     }
 }

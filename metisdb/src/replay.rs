@@ -4,14 +4,18 @@
 //!
 //! Invariant V4 (rule 5): of two records of a key the one with the higher version is newer, wherever it stands.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::{
     error::{Error, Result},
-    image,
+    history::{History, VersionRow},
+    image::{self, Books},
     index::Index,
     key::KeyHasher,
     ledger::Ledger,
@@ -26,9 +30,13 @@ use crate::{
     lookup::{Found, Lookup, WipeFilter},
     options::Options,
     pins::Pins,
+    regrow::{self, Known},
+    retrace::ChangedKeys,
     storage::{Lock, Storage},
     store::{CheckpointState, Counters, Store, Writer},
     superblock::Superblock,
+    trie::arena::{Arena, pages::Pages},
+    tries::Tries,
 };
 
 /// A store being brought up to date.
@@ -43,6 +51,13 @@ pub(crate) struct Replay {
     replayed: Vec<(u64, u64)>,
     /// Nothing older was readable at the checkpoint.
     horizon: u64,
+    versions: VecDeque<VersionRow>,
+    /// Of the arena, at the checkpoint; `None` without an image.
+    pages: Option<Pages>,
+    /// What changed behind the checkpoint, up to the version that is shown.
+    keys: ChangedKeys,
+    /// See [`Superblock`].
+    checkpoint_version: u64,
 }
 
 impl Replay {
@@ -54,15 +69,19 @@ impl Replay {
         segments: &[SegmentFile],
     ) -> Result<Self> {
         let loaded = newest.image.map(|reference| image::read(&*storage, newest, reference));
-        let (index, ledger, from_image) = match loaded {
-            Some(Ok((index, ledger))) => (index, ledger, true),
+        let (index, books, from_image) = match loaded {
+            Some(Ok((index, books))) => (index, Some(books), true),
             Some(Err(error)) if !image::is_mendable(&error) => return Err(error),
             other => {
                 if let Some(Err(error)) = other {
                     tracing::warn!(%error, "the index image is not usable; rebuilding the index from the log");
                 }
-                (Index::new(options.initial_lines_log2())?, Ledger::default(), false)
+                (Index::new(options.initial_lines_log2())?, None, false)
             }
+        };
+        let (ledger, versions, pages) = match books {
+            Some(Books { ledger, versions, pages }) => (ledger, versions, Some(pages)),
+            None => (Ledger::default(), VecDeque::from([VersionRow::EMPTY]), None),
         };
         let table = SegmentTable::new(newest.identity.segment_bytes);
         for file in segments {
@@ -78,13 +97,24 @@ impl Replay {
         let lookup = Lookup {
             index,
             table,
-            salted: AtomicBool::new(ledger.salted || hasher.has_weak_ids()),
+            salted: AtomicBool::new(!ledger.salted.is_empty() || hasher.has_weak_ids()),
             hasher,
             wipes,
             verify_every_read: options.verify_every_read,
             storage,
         };
-        Ok(Self { options, lookup, ledger, from_image, replayed: Vec::new(), horizon: newest.horizon })
+        Ok(Self {
+            options,
+            lookup,
+            ledger,
+            from_image,
+            replayed: Vec::new(),
+            horizon: newest.horizon,
+            versions,
+            pages,
+            keys: ChangedKeys::default(),
+            checkpoint_version: newest.checkpoint_version,
+        })
     }
 
     /// Reads the log from the checkpoint, or from its oldest segment, to its end.
@@ -115,9 +145,16 @@ impl Replay {
     }
 
     fn replay_frame(&mut self, header: &FrameHeader, bytes: &[u8]) -> Result<()> {
-        if header.known_kind() != Ok(FrameKind::Changes) {
-            return Ok(());
+        match header.known_kind() {
+            Ok(FrameKind::Changes) => {}
+            Ok(FrameKind::Root) => return self.replay_root(header, bytes),
+            _ => return Ok(()),
         }
+        // Where segments were dropped, the versions in them are not readable any more.
+        if self.versions.back().is_some_and(|row| row.version + 1 != header.version) {
+            self.versions.clear();
+        }
+        self.versions.push_back(VersionRow { version: header.version, position: header.position, root: None });
         self.replayed.push((header.version, header.position + header.frame_bytes() as u64));
         self.ledger.bury(self.horizon);
         self.lookup.index.reserve(header.record_count as usize)?;
@@ -131,6 +168,19 @@ impl Replay {
         })
     }
 
+    fn replay_root(&mut self, header: &FrameHeader, bytes: &[u8]) -> Result<()> {
+        let versions = &mut self.versions;
+        frame::records(header, bytes, |_, record, _| -> Result<(), Damage> {
+            if let Body::Root { root, .. } = record.body
+                && let Some(row) = versions.iter_mut().rev().find(|row| row.version == record.version)
+            {
+                row.root = Some(root);
+            }
+            Ok(())
+        })
+        .map_err(|damage| self.lookup.damage(damage, header.position))
+    }
+
     /// Enters one record in the books and, if it is newer than what the index has, in the index.
     fn replay_record(&mut self, segment: u64, position: u64, record: &Record<'_>, padded: usize) -> Result<()> {
         self.ledger.add(segment, padded);
@@ -140,22 +190,18 @@ impl Replay {
         if let Some((old, superseded)) = &previous {
             self.ledger.retire(record.version, *old, superseded.body.padded_bytes());
         }
+        if record.version > self.checkpoint_version {
+            self.keys.add(&record.body);
+        }
         match record.body {
-            Body::Slot { account, value, .. } => {
-                let was_set = previous.is_some_and(|(_, old)| {
-                    matches!(old.body, Body::Slot { value, .. } if !value.is_zero())
-                        && !self.ledger.is_wiped(account, old.version)
-                });
-                self.ledger.count_slot(account, was_set, !value.is_zero());
-            }
             Body::Wipe { account } => {
                 self.ledger.wipe(account, record.version);
                 self.lookup.wipes.insert(account);
             }
-            Body::Account { stored: StoredAccount { salt, .. }, .. } | Body::AccountDeleted { salt, .. }
+            Body::Account { address, stored: StoredAccount { salt, .. } } | Body::AccountDeleted { address, salt }
                 if salt != 0 =>
             {
-                self.ledger.salted = true;
+                self.ledger.salted.insert(self.lookup.hasher.account_id(&address, salt), address);
                 self.lookup.salted.store(true, Ordering::Release);
             }
             _ => {}
@@ -203,18 +249,49 @@ impl Replay {
         self.replayed[..count].last().map(|(version, _)| *version)
     }
 
+    /// The trie of the version that is shown, and the rows of the versions up to it.
+    fn grow_tries(
+        &mut self,
+        newest: &Superblock,
+        segments: &[SegmentFile],
+        version: u64,
+        writes: bool,
+    ) -> Result<(Tries, History)> {
+        while self.versions.back().is_some_and(|row| row.version > version) {
+            self.versions.pop_back();
+        }
+        let arena = Arena::open(self.lookup.storage.clone(), newest.identity, !writes)?;
+        let scheme = self.options.scheme();
+        let known = Known {
+            lookup: &self.lookup,
+            superblock: newest,
+            segments,
+            salted: &self.ledger.salted,
+            keys: &self.keys,
+            version,
+            root: self.versions.back().and_then(|row| row.root),
+            spill_bytes: writes.then_some(self.options.max_unwritten_trie_bytes),
+        };
+        let tries = regrow::regrow(&known, arena, scheme, self.pages.take())?;
+        let history = History::new(std::mem::take(&mut self.versions));
+        history.set_root(version, tries.newest().1.trie.root);
+        Ok((tries, history))
+    }
+
     /// Puts the store together.
     pub(crate) fn finish(
         mut self,
         newest: Superblock,
         segments: &[SegmentFile],
         end: Cursor,
+        older: Option<&Superblock>,
         lock: Option<Box<dyn Lock>>,
         leaving: Vec<u64>,
     ) -> Result<Store> {
         let horizon = newest.horizon.max(end.version.saturating_sub(self.options.retain_versions)).min(end.version);
         self.ledger.bury(horizon);
         self.ledger.reclaimed_bytes = 0;
+        let older_trie_sequence = older.map_or(newest.trie.sequence, |older| older.trie.sequence);
         let last = segments.last().map_or(0, |file| file.header.start);
         let segment =
             self.lookup.table.segment_of(last).ok_or(Error::NotADatabase { path: self.lookup.storage.path() })?;
@@ -230,15 +307,19 @@ impl Replay {
             session_opened: false,
         };
         let log = Log::new(self.lookup.storage.clone(), newest.identity, &tail, end.durable_upto.min(end.position));
+        let (tries, history) = self.grow_tries(&newest, segments, end.version, lock.is_some())?;
+        history.forget_before(horizon);
         let checkpoint_position = if self.from_image { newest.checkpoint_position } else { 0 };
         tracing::info!(version = end.version, keys = self.lookup.index.entries(), from_image = self.from_image, "open");
         Ok(Store {
             options: self.options,
             pins: Pins::new(end.version, horizon),
+            tries,
+            history,
             log,
             lookup: self.lookup,
             writer: Writer { tail, ledger: self.ledger, checkpoint_position }.into(),
-            checkpoint: CheckpointState { newest, leaving, proven: false }.into(),
+            checkpoint: CheckpointState { newest, leaving, proven: false, older_trie_sequence, next_swept: 0 }.into(),
             counters: Counters::default(),
             lock,
             process: std::process::id(),

@@ -1,16 +1,20 @@
 //! A pinned version of the state.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     key::RecordKey,
     log::record::Body,
     lookup::Lookup,
     pins::Pin,
+    retrace,
     store::Shared,
+    trie::node::Child,
+    tries::HeldTrie,
+    view::View,
     types::{Account, Block, Key, Value},
 };
 
@@ -34,6 +38,8 @@ pub struct Snapshot {
 struct Pinned {
     store: Shared,
     pin: Pin,
+    /// Once it was asked for.
+    trie: OnceLock<Arc<HeldTrie>>,
 }
 
 impl Drop for Pinned {
@@ -44,7 +50,7 @@ impl Drop for Pinned {
 
 impl Snapshot {
     pub(crate) fn new(store: Shared, pin: Pin) -> Self {
-        Self { pinned: Arc::new(Pinned { store, pin }) }
+        Self { pinned: Arc::new(Pinned { store, pin, trie: OnceLock::new() }) }
     }
 
     fn lookup(&self) -> &Lookup {
@@ -71,9 +77,61 @@ impl Snapshot {
         }
     }
 
-    /// Whether any slot of the account is set (EIP-7610 asks that of the address of a new contract).
+    /// Whether any slot of the account is set (EIP-7610 asks that of the address of a new contract). Asks the trie, as
+    /// [`Snapshot::storage_root`] does.
     pub fn has_storage(&self, address: &Address) -> Result<bool> {
-        Ok(self.lookup().account_at(address, self.version())?.is_some_and(|stored| stored.has_storage))
+        Ok(self.storage_top(address)?.is_some())
+    }
+
+    /// The state root of the version.
+    ///
+    /// Known for every version that was committed with its root; a root that is still being computed is waited for.
+    pub fn root(&self) -> Result<B256> {
+        match self.store().history.row(self.version()).and_then(|row| row.root) {
+            Some(root) => Ok(root),
+            None => Ok(self.trie()?.trie.root),
+        }
+    }
+
+    /// The root of an account's storage; that of the empty trie where the account does not exist or has no slots.
+    ///
+    /// Takes one walk through the trie. The trie of a version that was not the newest one when the snapshot was taken may have to
+    /// be made first, from the changes since: once for this snapshot and its clones.
+    pub fn storage_root(&self, address: &Address) -> Result<B256> {
+        let top = self.storage_top(address)?;
+        Ok(top.map_or_else(|| self.store().tries.commitment.root(None), |(top, _)| B256::new(*top.reference.padded())))
+    }
+
+    fn storage_top(&self, address: &Address) -> Result<Option<(Arc<Child>, u32)>> {
+        self.store().storage_top(&self.trie()?.trie, &self.view(), address)
+    }
+
+    pub(crate) fn store(&self) -> &Shared {
+        &self.pinned.store
+    }
+
+    /// A snapshot of another version.
+    pub(crate) fn at(&self, version: u64) -> Result<Self> {
+        let pin = self.store().pins.pin(version).map_err(|range| Error::VersionNotRetained {
+            requested: version,
+            oldest: range.oldest,
+            newest: range.newest,
+        })?;
+        Ok(Self::new(self.store().clone(), pin))
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        self.store().view(self.version(), &[])
+    }
+
+    /// The trie of the version.
+    pub(crate) fn trie(&self) -> Result<Arc<HeldTrie>> {
+        if let Some(trie) = self.pinned.trie.get() {
+            return Ok(trie.clone());
+        }
+        self.store().check_process()?;
+        let trie = retrace::trie_at(self.store(), self.version())?;
+        Ok(self.pinned.trie.get_or_init(|| trie).clone())
     }
 
     /// Code by its Keccak-256 hash; `None` where it was never stored. The bytes are a copy.

@@ -5,17 +5,23 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64},
 };
 
+use alloy_primitives::Address;
 use parking_lot::Mutex;
 
 use crate::{
     error::{Error, Result},
+    history::History,
     ledger::Ledger,
     log::append::{Log, Tail},
     lookup::Lookup,
     options::Options,
     pins::Pins,
+    stage::Staged,
     storage::Lock,
     superblock::Superblock,
+    trie::{Trie, node::Child},
+    tries::Tries,
+    view::View,
 };
 
 /// Everything that the handles of one open database share.
@@ -25,6 +31,8 @@ pub(crate) struct Store {
     pub(crate) lookup: Lookup,
     pub(crate) log: Log,
     pub(crate) pins: Pins,
+    pub(crate) tries: Tries,
+    pub(crate) history: History,
     pub(crate) writer: Mutex<Writer>,
     /// Held while a checkpoint is taken.
     pub(crate) checkpoint: Mutex<CheckpointState>,
@@ -55,6 +63,10 @@ pub(crate) struct CheckpointState {
     pub(crate) leaving: Vec<u64>,
     /// Whether the newest one is surely on disk: one that an earlier process left may be in the page cache only.
     pub(crate) proven: bool,
+    /// Sequence of the tries in the older superblock; that of the newest if there is no other.
+    pub(crate) older_trie_sequence: u64,
+    /// The part of the trie that the next sweep begins with.
+    pub(crate) next_swept: u8,
 }
 
 /// Numbers for [`crate::Stats`].
@@ -71,6 +83,19 @@ pub(crate) struct Counters {
 }
 
 impl Store {
+    /// The topmost node of an account's storage, with the latest birth of what is below.
+    pub(crate) fn storage_top(&self, trie: &Trie, view: &View<'_>, address: &Address) -> Result<Option<(Arc<Child>, u32)>> {
+        match view.account(address)? {
+            Some(_) => self.tries.storage(trie, &self.tries.commitment.paths(&[address.as_slice()])[0]),
+            None => Ok(None),
+        }
+    }
+
+    /// The state of a version, with proposals over it, oldest first.
+    pub(crate) fn view<'a>(&'a self, version: u64, staged: &'a [Arc<Staged>]) -> View<'a> {
+        View { lookup: &self.lookup, commitment: &*self.tries.commitment, version, staged }
+    }
+
     /// # Errors
     /// [`Error::ForkedProcess`] in a child of the process that opened the handle (rule 19).
     pub(crate) fn check_process(&self) -> Result<()> {

@@ -4,16 +4,19 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::B256;
+
 use crate::{
     error::{Error, Result},
     layout::layout,
     log::{
         Damage, crc32c,
         frame::SEQUENCE_LIMIT,
-        record::{ALIGNMENT, VERSION_LIMIT},
+        record::{ALIGNMENT, SCHEME_ETHEREUM, VERSION_LIMIT},
         segment::{FORMAT_VERSION, Identity, SEGMENT_BYTES, SLOT_LIMIT, log_limit},
     },
     storage::{Storage, StorageFile},
+    trie::{arena::Place, commitment::ethereum::EMPTY_ROOT, node::KeyTag},
 };
 
 const MAGIC: [u8; 8] = *b"METISDB1";
@@ -39,7 +42,17 @@ layout! {
         horizon: u64 = 120,
         image_generation: u64 = 128,
         image_bytes: u64 = 136,
-        trie: [u8; 112] = 144,
+        scheme: u8 = 144,
+        top_kind: u8 = 145,
+        top_storage_kind: u8 = 146,
+        trie_reserved: u8 = 147,
+        trie_generation: u32 = 148,
+        trie_sequence: u64 = 152,
+        root: [u8; 32] = 160,
+        top: u64 = 192,
+        top_storage_root: [u8; 32] = 200,
+        top_storage: u64 = 232,
+        rest: [u8; 16] = 240,
     }
 }
 
@@ -57,6 +70,65 @@ pub(crate) struct ImageReference {
     pub(crate) bytes: u64,
 }
 
+/// The trie of the checkpoint's version. Its topmost node stands in the arena, or is a leaf that stands here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TrieReference {
+    pub(crate) root: B256,
+    pub(crate) top: TopReference,
+    /// Storage root and top of the storage of the account whose leaf is the topmost node.
+    pub(crate) storage: Option<(B256, TopReference)>,
+    /// Generation of the newest checkpoint that wrote any node of it.
+    pub(crate) generation: u32,
+    /// See `tries`.
+    pub(crate) sequence: u64,
+}
+
+/// The topmost node of a trie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TopReference {
+    Nothing,
+    Leaf(KeyTag),
+    Branch(Place),
+}
+
+impl TopReference {
+    fn encode(self) -> (u8, u64) {
+        match self {
+            Self::Nothing => (0, 0),
+            Self::Leaf(key) => (1, key.get()),
+            Self::Branch(place) => (2, place.get()),
+        }
+    }
+
+    fn decode(kind: u8, link: u64) -> Option<Self> {
+        match kind {
+            0 => Some(Self::Nothing),
+            1 => Some(Self::Leaf(KeyTag::of(link))),
+            2 => Place::new(link).map(Self::Branch),
+            _ => None,
+        }
+    }
+}
+
+impl TrieReference {
+    /// The trie without leaves.
+    pub(crate) fn empty() -> Self {
+        Self { root: EMPTY_ROOT, top: TopReference::Nothing, storage: None, generation: 0, sequence: 0 }
+    }
+
+    fn decode(header: &SuperblockHeader) -> Option<Self> {
+        let storage = TopReference::decode(header.top_storage_kind, header.top_storage)?;
+        let storage_root = B256::from(header.top_storage_root);
+        (header.scheme == SCHEME_ETHEREUM && header.trie_sequence < SEQUENCE_LIMIT).then_some(Self {
+            root: header.root.into(),
+            top: TopReference::decode(header.top_kind, header.top)?,
+            storage: (storage != TopReference::Nothing).then_some((storage_root, storage)),
+            generation: header.trie_generation,
+            sequence: header.trie_sequence,
+        })
+    }
+}
+
 /// What one superblock says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Superblock {
@@ -69,6 +141,7 @@ pub(crate) struct Superblock {
     pub(crate) durable_upto: u64,
     pub(crate) horizon: u64,
     pub(crate) image: Option<ImageReference>,
+    pub(crate) trie: TrieReference,
     pub(crate) segments: Vec<SegmentRow>,
 }
 
@@ -81,6 +154,7 @@ impl Superblock {
     /// The file's bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let image = self.image.unwrap_or(ImageReference { generation: 0, bytes: 0 });
+        let (storage_root, storage) = self.trie.storage.unwrap_or((B256::ZERO, TopReference::Nothing));
         let header = SuperblockHeader {
             magic: MAGIC,
             format_version: FORMAT_VERSION,
@@ -98,7 +172,17 @@ impl Superblock {
             horizon: self.horizon,
             image_generation: image.generation,
             image_bytes: image.bytes,
-            trie: [0; 112],
+            scheme: SCHEME_ETHEREUM,
+            top_kind: self.trie.top.encode().0,
+            top_storage_kind: storage.encode().0,
+            trie_reserved: 0,
+            trie_generation: self.trie.generation,
+            trie_sequence: self.trie.sequence,
+            root: self.trie.root.0,
+            top: self.trie.top.encode().1,
+            top_storage_root: storage_root.0,
+            top_storage: storage.encode().1,
+            rest: [0; 16],
         };
         let mut bytes = header.encode().to_vec();
         for row in &self.segments {
@@ -137,6 +221,8 @@ impl Superblock {
             .map(|row| SegmentRow { number: number(&row[..8]), end: number(&row[8..]) })
             .collect();
         let image = ImageReference { generation: header.image_generation, bytes: header.image_bytes };
+        let contradiction =
+            || Damage::new("possible sizes, positions and versions", "a superblock that contradicts itself");
         let superblock = Self {
             generation: header.generation,
             identity: Identity {
@@ -151,11 +237,12 @@ impl Superblock {
             durable_upto: header.durable_upto,
             horizon: header.horizon,
             image: (image.generation != 0).then_some(image),
+            trie: TrieReference::decode(&header).ok_or_else(contradiction)?,
             segments,
         };
         match superblock.is_possible() {
             true => Ok(Ok(superblock)),
-            false => Err(Damage::new("possible sizes, positions and versions", "a superblock that contradicts itself")),
+            false => Err(contradiction()),
         }
     }
 

@@ -127,31 +127,42 @@ impl Log {
         Ok(tail.position)
     }
 
-    /// Writes the frame at the position that [`Log::reserve`] gave and returns its end.
+    /// Writes frames, one behind the other, at the position that [`Log::reserve`] gave, all in one write. Returns their end.
     ///
     /// # Errors
     /// A full disk leaves the log as it was; any other failure to write poisons.
-    pub(crate) fn append(&self, tail: &mut Tail, frame: FrameBuilder, kind: FrameKind, version: u64) -> Result<u64> {
+    pub(crate) fn append(
+        &self,
+        tail: &mut Tail,
+        frames: impl IntoIterator<Item = (FrameBuilder, FrameKind)>,
+        version: u64,
+    ) -> Result<u64> {
         self.check_poison()?;
-        let link = Link {
-            secret: self.secret,
-            version,
-            sequence: tail.sequence + 1,
-            durable_upto: self.durable_upto(),
-            nonce: tail.nonce,
-            previous_chain: tail.chain,
-            opens_session: !tail.session_opened,
-        };
-        let (bytes, chain) = frame.finish(kind, &link);
-        debug_assert!(tail.position + bytes.len() as u64 <= tail.reserved_upto, "A2: reserved before written");
+        let mut after = tail.clone();
+        let mut bytes = Vec::new();
+        for (frame, kind) in frames {
+            let link = Link {
+                secret: self.secret,
+                version,
+                sequence: after.sequence + 1,
+                durable_upto: self.durable_upto(),
+                nonce: after.nonce,
+                previous_chain: after.chain,
+                opens_session: !after.session_opened,
+            };
+            let (own, chain) = frame.finish(kind, &link);
+            after.position += own.len() as u64;
+            after.chain = chain;
+            after.sequence = link.sequence;
+            after.session_opened = true;
+            if bytes.is_empty() { bytes = own } else { bytes.extend_from_slice(&own) }
+        }
+        debug_assert!(after.position <= tail.reserved_upto, "A2: reserved before written");
         let offset = tail.position - tail.segment.start;
         if let Err(error) = tail.segment.file.write_all_at(&bytes, offset) {
             return Err(if error.is_out_of_space() { error } else { self.poison(error) });
         }
-        tail.position += bytes.len() as u64;
-        tail.chain = chain;
-        tail.sequence = link.sequence;
-        tail.session_opened = true;
+        *tail = after;
         self.active.lock().appended = tail.position;
         Ok(tail.position)
     }

@@ -40,6 +40,8 @@ layout! {
 pub(crate) enum FrameKind {
     /// The records of one commit.
     Changes = 1,
+    /// One record: the root of the version.
+    Root = 2,
     /// No records; makes `durable_upto` known.
     Mark = 3,
 }
@@ -54,6 +56,7 @@ impl FrameHeader {
     pub(crate) fn known_kind(&self) -> Result<FrameKind, Damage> {
         match self.kind {
             1 => Ok(FrameKind::Changes),
+            2 => Ok(FrameKind::Root),
             3 => Ok(FrameKind::Mark),
             other => Err(Damage::new("a known kind of frame", format!("kind {other}"))),
         }

@@ -39,6 +39,7 @@ const ACCOUNT_DELETED: u8 = 65;
 const WIPE: u8 = 80;
 const CODE: u8 = 96;
 const BLOCK: u8 = 112;
+const ROOT: u8 = 120;
 
 /// Bytes of a slot record without its value.
 const SLOT_BYTES: usize = HEADER_BYTES + 40;
@@ -48,9 +49,12 @@ const ACCOUNT_DELETED_BYTES: usize = HEADER_BYTES + 24;
 const WIPE_BYTES: usize = HEADER_BYTES + 8;
 const CODE_BYTES: usize = HEADER_BYTES + 36;
 const BLOCK_BYTES: usize = HEADER_BYTES + 80;
+/// Bytes of a root's record.
+pub(crate) const ROOT_BYTES: usize = HEADER_BYTES + 40;
+/// The scheme of Ethereum in a root's record.
+pub(crate) const SCHEME_ETHEREUM: u8 = 1;
 
 const FLAG_HAS_CODE: u8 = 1;
-const FLAG_HAS_STORAGE: u8 = 2;
 
 /// What the log keeps of an account beside its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +62,6 @@ pub(crate) struct StoredAccount {
     pub(crate) account: Account,
     /// Distinguishes accounts whose addresses have the same keyed hash.
     pub(crate) salt: u8,
-    /// Whether any slot is set.
-    pub(crate) has_storage: bool,
 }
 
 /// A record's key with its value.
@@ -71,6 +73,8 @@ pub(crate) enum Body<'a> {
     Wipe { account: AccountId },
     Code { hash: B256, code: &'a [u8] },
     Block(Block),
+    /// The root of the version that the frame names.
+    Root { scheme: u8, root: B256 },
 }
 
 /// A decoded record.
@@ -91,6 +95,7 @@ impl Body<'_> {
             Body::Wipe { account } => RecordKey::Wipe(account),
             Body::Code { hash, .. } => RecordKey::Code(hash),
             Body::Block(block) => RecordKey::Block(block.number),
+            Body::Root { .. } => RecordKey::Root,
         }
     }
 
@@ -106,6 +111,7 @@ impl Body<'_> {
             Body::Wipe { .. } => WIPE_BYTES,
             Body::Code { code, .. } => CODE_BYTES + code.len(),
             Body::Block(_) => BLOCK_BYTES,
+            Body::Root { .. } => ROOT_BYTES,
         };
         bytes.next_multiple_of(ALIGNMENT)
     }
@@ -139,8 +145,7 @@ fn encode_body(frame: &mut Vec<u8>, body: &Body<'_>) -> u8 {
         }
         Body::Account { address, stored } => {
             let has_code = stored.account.code_hash != KECCAK256_EMPTY;
-            let flags =
-                if has_code { FLAG_HAS_CODE } else { 0 } | if stored.has_storage { FLAG_HAS_STORAGE } else { 0 };
+            let flags = if has_code { FLAG_HAS_CODE } else { 0 };
             let balance_bytes = stored.account.balance.byte_len() as u8;
             frame.extend_from_slice(address.as_slice());
             frame.extend_from_slice(&[flags, stored.salt, balance_bytes, 0]);
@@ -172,6 +177,11 @@ fn encode_body(frame: &mut Vec<u8>, body: &Body<'_>) -> u8 {
             frame.extend_from_slice(block.parent_hash.as_slice());
             frame.extend_from_slice(&block.timestamp.to_le_bytes());
             BLOCK
+        }
+        Body::Root { scheme, root } => {
+            frame.extend_from_slice(&[*scheme, 0, 0, 0, 0, 0, 0, 0]);
+            frame.extend_from_slice(root.as_slice());
+            ROOT
         }
     }
 }
@@ -214,7 +224,7 @@ pub(crate) fn length(prefix: &[u8]) -> Result<usize, Damage> {
         value_bytes @ 0..=SLOT_VALUE_MAX => Ok(SLOT_BYTES + usize::from(value_bytes)),
         ACCOUNT => {
             let [flags, _, balance_bytes] = *field::<3>(prefix, HEADER_BYTES + 20)?;
-            if flags & !(FLAG_HAS_CODE | FLAG_HAS_STORAGE) != 0 || balance_bytes > 32 {
+            if flags & !FLAG_HAS_CODE != 0 || balance_bytes > 32 {
                 return Err(Damage::new("account flags and balance length", format!("{flags} and {balance_bytes}")));
             }
             let code = if flags & FLAG_HAS_CODE != 0 { 32 } else { 0 };
@@ -230,6 +240,7 @@ pub(crate) fn length(prefix: &[u8]) -> Result<usize, Damage> {
             Ok(CODE_BYTES + code)
         }
         BLOCK => Ok(BLOCK_BYTES),
+        ROOT => Ok(ROOT_BYTES),
         kind => Err(Damage::new("a known kind of record", format!("kind {kind}"))),
     }
 }
@@ -300,6 +311,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record<'_>, Damage> {
         },
         WIPE => Body::Wipe { account: AccountId(u64::from_le_bytes(*field(bytes, HEADER_BYTES)?)) },
         CODE => Body::Code { hash: B256::from(field::<32>(bytes, HEADER_BYTES)?), code: &bytes[CODE_BYTES..] },
+        ROOT => Body::Root { scheme: bytes[HEADER_BYTES], root: B256::from(field::<32>(bytes, HEADER_BYTES + 8)?) },
         _ => Body::Block(Block {
             number: u64::from_le_bytes(*field(bytes, HEADER_BYTES)?),
             hash: B256::from(field::<32>(bytes, HEADER_BYTES + 8)?),
@@ -321,11 +333,7 @@ fn decode_account(bytes: &[u8]) -> Result<Body<'_>, Damage> {
     let balance = U256::from_be_slice(&bytes[balance_at..balance_at + usize::from(balance_bytes)]);
     Ok(Body::Account {
         address: Address::from(field::<20>(bytes, HEADER_BYTES)?),
-        stored: StoredAccount {
-            account: Account { nonce, balance, code_hash },
-            salt,
-            has_storage: flags & FLAG_HAS_STORAGE != 0,
-        },
+        stored: StoredAccount { account: Account { nonce, balance, code_hash }, salt },
     })
 }
 
@@ -371,10 +379,10 @@ mod tests {
         let bodies = [
             Body::Slot { account: AccountId(u64::MAX), slot: U256::MAX, value: U256::MAX },
             Body::Slot { account: AccountId(0), slot: U256::ZERO, value: U256::ZERO },
-            Body::Account { address, stored: StoredAccount { account, salt: 255, has_storage: true } },
+            Body::Account { address, stored: StoredAccount { account, salt: 255 } },
             Body::Account {
                 address,
-                stored: StoredAccount { account: Account::default(), salt: 0, has_storage: false },
+                stored: StoredAccount { account: Account::default(), salt: 0 },
             },
             Body::AccountDeleted { address, salt: 7 },
             Body::Wipe { account: AccountId(u64::MAX) },

@@ -6,10 +6,12 @@ mod cuts;
 mod faults;
 mod histories;
 mod model;
+mod naive_trie;
 mod processes;
 mod readers;
 mod regressions;
 mod spec;
+mod trie_vectors;
 
 use std::{
     sync::{

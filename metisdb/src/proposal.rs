@@ -1,0 +1,225 @@
+//! Proposals: changes whose root is known before anything of them is visible.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+
+use crate::{
+    changes::Changes,
+    commit::{self, Commit, Durability},
+    error::{Error, Result},
+    snapshot::Snapshot,
+    stage::{self, Staged},
+    store::Store,
+    tries::{HeldTrie, NewTrie},
+    types::{Account, Block},
+    view::View,
+};
+
+/// Changes on a snapshot or on another proposal, with the root that they lead to.
+///
+/// Nothing of a proposal is visible to others or on disk until [`Proposal::commit`]. Any number of proposals may be made on one
+/// parent (forks) and on each other; dropping one that is not committed discards it and frees its memory. Reading takes no lock;
+/// what was not changed is read from the snapshot at the bottom, which stays pinned.
+///
+/// ```
+/// use alloy_primitives::Address;
+/// use metisdb::{Account, Changes, Durability, Options};
+///
+/// # fn main() -> metisdb::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("state");
+/// let db = Options::new().create(&path)?;
+/// let mut changes = Changes::new();
+/// changes.set_account(Address::repeat_byte(1), Account { nonce: 1, ..Account::default() });
+///
+/// let proposal = db.propose(&db.snapshot()?, &changes)?;
+/// let root = proposal.root();
+/// proposal.commit(Durability::Durable)?;
+/// assert_eq!(db.snapshot()?.root()?, root);
+/// # drop(proposal);
+/// # db.close()
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    inner: Arc<Proposed>,
+}
+
+#[derive(Debug)]
+struct Proposed {
+    /// What is under all the changes.
+    snapshot: Snapshot,
+    parent: Parent,
+    /// The changes of the proposals up to this one, oldest first.
+    staged: Vec<Arc<Staged>>,
+    base: Arc<HeldTrie>,
+    held: Arc<HeldTrie>,
+    /// Until it is committed.
+    new: parking_lot::Mutex<Option<NewTrie>>,
+    /// The version that it became.
+    committed: OnceLock<u64>,
+}
+
+/// What a proposal is made on.
+#[derive(Debug)]
+enum Parent {
+    Snapshot(u64),
+    Proposal(Arc<Proposed>),
+}
+
+impl Parent {
+    /// The version that the parent is, if it is one.
+    fn version(&self) -> Option<u64> {
+        match self {
+            Self::Snapshot(version) => Some(*version),
+            Self::Proposal(parent) => parent.committed.get().copied(),
+        }
+    }
+}
+
+/// Proposes changes on a snapshot.
+pub(crate) fn propose(snapshot: &Snapshot, changes: &Changes) -> Result<Proposal> {
+    let parent = Parent::Snapshot(snapshot.version());
+    let base = snapshot.trie()?;
+    make(snapshot.clone(), parent, &[], base, changes)
+}
+
+fn make(
+    snapshot: Snapshot,
+    parent: Parent,
+    below: &[Arc<Staged>],
+    base: Arc<HeldTrie>,
+    changes: &Changes,
+) -> Result<Proposal> {
+    let store = snapshot.store();
+    store.check_process()?;
+    let view = store.view(snapshot.version(), below);
+    let staged = stage::stage(&view, changes, &|path| Ok(store.tries.storage(&base.trie, path)?.is_some()))?;
+    let new = store.tries.update(&base.trie, &staged.trie, &view)?;
+    let held = base.derive(new.trie.clone());
+    let staged = below.iter().cloned().chain([Arc::new(staged)]).collect();
+    let new = Some(new).into();
+    let inner = Proposed { snapshot, parent, staged, base, held, new, committed: OnceLock::new() };
+    Ok(Proposal { inner: Arc::new(inner) })
+}
+
+impl Proposal {
+    /// Proposes changes on this proposal. Blocks on nothing; takes the time of computing a root.
+    ///
+    /// # Errors
+    /// As [`Db::propose`](crate::Db::propose).
+    pub fn propose(&self, changes: &Changes) -> Result<Self> {
+        // On a proposal that has become a version, begin with that version: so chains stay short.
+        if let Some(version) = self.inner.committed.get()
+            && let Ok(snapshot) = self.inner.snapshot.at(*version)
+        {
+            return propose(&snapshot, changes);
+        }
+        let parent = Parent::Proposal(self.inner.clone());
+        make(self.inner.snapshot.clone(), parent, &self.inner.staged, self.inner.held.clone(), changes)
+    }
+
+    /// The state root that the changes lead to.
+    pub fn root(&self) -> B256 {
+        self.inner.held.trie.root
+    }
+
+    /// The root of an account's storage; that of the empty trie where the account does not exist or has no slots.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`].
+    pub fn storage_root(&self, address: &Address) -> Result<B256> {
+        let top = self.store().storage_top(&self.inner.held.trie, &self.view(), address)?;
+        Ok(top.map_or_else(|| self.store().tries.commitment.root(None), |(top, _)| B256::new(*top.reference.padded())))
+    }
+
+    /// An account, or `None` where it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`]; so for all reads.
+    pub fn account(&self, address: &Address) -> Result<Option<Account>> {
+        Ok(self.view().account(address)?.map(|stored| stored.account))
+    }
+
+    /// The value of a slot; zero where it is not set.
+    pub fn storage(&self, address: &Address, slot: U256) -> Result<U256> {
+        let view = self.view();
+        match view.account_id(address)? {
+            Some(account) => Ok(view.slot(account, &slot)?.0),
+            None => Ok(U256::ZERO),
+        }
+    }
+
+    /// Whether any slot of the account is set.
+    pub fn has_storage(&self, address: &Address) -> Result<bool> {
+        Ok(self.store().storage_top(&self.inner.held.trie, &self.view(), address)?.is_some())
+    }
+
+    /// Code by its hash; `None` where it was never stored.
+    pub fn code(&self, code_hash: &B256) -> Result<Option<Bytes>> {
+        self.view().code(code_hash)
+    }
+
+    /// The metadata of a block.
+    pub fn block(&self, number: u64) -> Result<Option<Block>> {
+        self.view().block(number)
+    }
+
+    /// The hash of a block.
+    pub fn block_hash(&self, number: u64) -> Result<Option<B256>> {
+        Ok(self.block(number)?.map(|block| block.hash))
+    }
+
+    /// Makes the proposal the next version. Blocks on other commits and, with [`Durability::Durable`], on the device. Commits its own
+    /// changes only: those of a proposal below must have been committed before.
+    ///
+    /// # Errors
+    /// [`Error::NotChildOfNewest`] unless its parent is the newest version: propose the changes again. Else as
+    /// [`Db::commit`](crate::Db::commit).
+    pub fn commit(&self, durability: Durability) -> Result<Commit> {
+        let store = self.inner.snapshot.store();
+        store.check_writable()?;
+        let started = Instant::now();
+        let mut writer = store.writer.lock();
+        let newest = store.pins.head();
+        let parent = self.inner.parent.version();
+        if parent != Some(newest) || self.inner.committed.get().is_some() {
+            return Err(Error::NotChildOfNewest { parent, newest });
+        }
+        let staged = self.settled(store)?;
+        let root = self.root();
+        let mut new = self.inner.new.lock();
+        let (_, current) = store.tries.newest();
+        if !Arc::ptr_eq(&current.trie, &self.inner.base.trie) {
+            // The trie below was swept since: the same one in other places.
+            *new = Some(store.tries.update(&current.trie, &staged.trie, &store.view(newest, &[]))?);
+        }
+        debug_assert!(new.as_ref().is_some_and(|new| new.trie.root == root));
+        let appended = commit::append(store, &mut writer, &staged, Some(root), durability)?;
+        let _ = self.inner.committed.set(appended.version);
+        commit::publish(store, &mut writer, &staged, &appended, new.take());
+        drop(new);
+        Ok(commit::finish(store, writer, &staged, &appended, durability, started))
+    }
+
+    /// The changes with what they supersede, now that it is all in the log.
+    fn settled(&self, store: &Store) -> Result<Arc<Staged>> {
+        let own = self.inner.staged.last().cloned().unwrap_or_default();
+        if matches!(self.inner.parent, Parent::Snapshot(_)) {
+            return Ok(own);
+        }
+        Ok(Arc::new(own.settled(&store.lookup)?))
+    }
+
+    fn store(&self) -> &Store {
+        self.inner.snapshot.store()
+    }
+
+    fn view(&self) -> View<'_> {
+        self.store().view(self.inner.snapshot.version(), &self.inner.staged)
+    }
+}

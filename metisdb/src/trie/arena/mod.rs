@@ -1,0 +1,272 @@
+//! The arena: files of pages that hold the nodes that checkpoints wrote, read through maps.
+//!
+//! * `bytes`: the bytes of a node, as pure functions.
+//! * `pages`: which pages are in use, and when one may be written again.
+//! * `writer`: packs nodes into free pages and writes them in long runs.
+//!
+//! A node is decoded from the map whenever it is needed, its checksum verified each time. Files (*extents*) have one size, are mapped
+//! whole, and are removed when nothing in them is in use.
+//!
+//! Invariant T2 (rule 1): a node's birth is not after that of the arena node that leads to it: a page that was written again, against
+//! T1, is told from the one that was meant.
+
+pub(crate) mod bytes;
+pub(crate) mod pages;
+pub(crate) mod writer;
+
+use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, sync::Arc};
+
+use parking_lot::{Mutex, RwLock};
+
+use self::{
+    bytes::Node,
+    pages::{PAGE_BYTES, Page, Pages},
+};
+use crate::{
+    error::Result,
+    layout::layout,
+    log::{
+        Damage, crc32c,
+        segment::{FORMAT_VERSION, Identity},
+    },
+    storage::{Map, Storage, StorageFile},
+};
+
+const MAGIC: [u8; 8] = *b"METISARN";
+const NAME_PREFIX: &str = "arena.";
+
+/// A node's place: its byte in the arena, where extent `n` covers `[n * extent_bytes, (n + 1) * extent_bytes)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Place(NonZeroU64);
+
+impl Place {
+    /// Places stay below this.
+    pub(crate) const LIMIT: u64 = 1 << 48;
+
+    /// `None` where no node can be.
+    pub(crate) fn new(position: u64) -> Option<Self> {
+        NonZeroU64::new(position).filter(|position| position.get() < Self::LIMIT).map(Self)
+    }
+
+    /// As a number.
+    pub(crate) fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+layout! {
+    /// What stands in the first page of an extent.
+    ExtentHeader, 64 {
+        magic: [u8; 8] = 0,
+        format_version: u32 = 8,
+        page_bytes: u32 = 12,
+        number: u64 = 16,
+        database_id: [u8; 16] = 24,
+        extent_bytes: u64 = 40,
+        reserved: [u8; 12] = 48,
+        checksum: u32 = 60,
+    }
+}
+
+/// One file of the arena.
+#[derive(Debug)]
+struct Extent {
+    file: Arc<dyn StorageFile>,
+    map: Map,
+}
+
+/// The arena of an open database.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    storage: Arc<dyn Storage>,
+    identity: Identity,
+    extents: RwLock<BTreeMap<u64, Arc<Extent>>>,
+    pub(crate) pages: Mutex<Pages>,
+    /// Nodes are read from the files: a writer may write pages again that this handle still refers to.
+    through_files: bool,
+}
+
+/// The file name of an extent.
+pub(crate) fn file_name(number: u64) -> String {
+    format!("{NAME_PREFIX}{number:010}")
+}
+
+/// The number in an extent's file name.
+pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
+    let number = name.strip_prefix(NAME_PREFIX)?.parse().ok()?;
+    (file_name(number) == name).then_some(number)
+}
+
+impl Arena {
+    /// Maps all extents that are there and sound. A node in another one is found to be missing when it is read. `through_files`: a
+    /// writer may be at work beside, so nothing is read through maps.
+    pub(crate) fn open(storage: Arc<dyn Storage>, identity: Identity, through_files: bool) -> Result<Self> {
+        let arena = Self {
+            storage,
+            identity,
+            extents: RwLock::default(),
+            pages: Mutex::new(Pages::new(identity.segment_bytes)),
+            through_files,
+        };
+        for name in arena.storage.list()? {
+            let Some(number) = parse_file_name(&name) else { continue };
+            let Some(file) = arena.storage.open(&name)? else { continue };
+            match arena.open_extent(number, file) {
+                Ok(extent) => {
+                    arena.extents.write().insert(number, Arc::new(extent));
+                }
+                Err(error) if error.is_corruption() => tracing::warn!(%error, "an extent of the arena is not usable"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(arena)
+    }
+
+    fn open_extent(&self, number: u64, file: Arc<dyn StorageFile>) -> Result<Extent> {
+        let length = file.length()?;
+        let mut bytes = [0; ExtentHeader::BYTES];
+        if length == self.identity.segment_bytes {
+            file.read_exact_at(&mut bytes, 0)?;
+        }
+        if bytes != self.header(number).encode() {
+            let damage = Damage::new("the header of this extent", "another one");
+            return Err(damage.at("arena", file.path(), 0));
+        }
+        let map = file.map(length)?;
+        Ok(Extent { file, map })
+    }
+
+    fn header(&self, number: u64) -> ExtentHeader {
+        let mut header = ExtentHeader {
+            magic: MAGIC,
+            format_version: FORMAT_VERSION,
+            page_bytes: PAGE_BYTES as u32,
+            number,
+            database_id: self.identity.database_id,
+            extent_bytes: self.identity.segment_bytes,
+            reserved: [0; 12],
+            checksum: 0,
+        };
+        header.checksum = crc32c(&header.encode()[..ExtentHeader::BYTES - 4]);
+        header
+    }
+
+    /// Reads the node at a place; its birth is at most `birth_limit` (T2).
+    ///
+    /// # Errors
+    /// Corruption where it is not what was written there.
+    pub(crate) fn load(&self, place: Place, birth_limit: u32) -> Result<Node> {
+        let extent_bytes = self.identity.segment_bytes;
+        let (number, offset) = (place.get() / extent_bytes, place.get() % extent_bytes);
+        let extent = self.extents.read().get(&number).cloned();
+        let Some(extent) = extent else {
+            let damage = Damage::new(format!("an extent {number}"), "none");
+            return Err(damage.at("node", self.storage.path().join(file_name(number)), offset));
+        };
+        let length = PAGE_BYTES - offset % PAGE_BYTES;
+        if self.through_files {
+            let mut bytes = vec![0; length as usize];
+            extent.file.read_exact_at(&mut bytes, offset)?;
+            return self.decode(&extent, &bytes, place, birth_limit);
+        }
+        // SAFETY: the place comes from a verified node or superblock, or from memory, and is in use: its page is not
+        // written while any trie can reach it (T1), and files of the arena are never cut.
+        let bytes = unsafe { extent.map.bytes(offset as usize, length as usize) };
+        self.decode(&extent, bytes, place, birth_limit)
+    }
+
+    fn decode(&self, extent: &Extent, bytes: &[u8], place: Place, birth_limit: u32) -> Result<Node> {
+        let node = bytes::decode(bytes, place).and_then(|node| {
+            if node.birth <= birth_limit {
+                return Ok(node);
+            }
+            Err(Damage::new(format!("a node of generation {birth_limit} or before"), format!("{}", node.birth)))
+        });
+        node.map_err(|damage| {
+            metrics::counter!("metisdb.corruption").increment(1);
+            damage.at("node", extent.file.path(), place.get() % self.identity.segment_bytes)
+        })
+    }
+
+    /// The folder, for messages.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.storage.path()
+    }
+
+    /// Says which pages are in use, as far as they are in files that exist.
+    pub(crate) fn set_pages(&self, mut pages: Pages) {
+        let extents = self.extents.read();
+        pages.extents.retain(|number, _| extents.contains_key(number));
+        for number in extents.keys().filter(|number| !pages.extents.contains_key(number)).collect::<Vec<_>>() {
+            pages.add_extent(*number);
+        }
+        *self.pages.lock() = pages;
+    }
+
+    /// The pages of all files that exist, each in this state.
+    pub(crate) fn empty_pages(&self, state: Page) -> Pages {
+        let mut pages = Pages::new(self.identity.segment_bytes);
+        for number in self.extents.read().keys() {
+            pages.extents.insert(*number, vec![state; pages.pages_per_extent()]);
+        }
+        pages
+    }
+
+    /// Makes the file of a new extent, with the lowest number that is not in use.
+    fn create_extent(&self) -> Result<u64> {
+        let number = {
+            let extents = self.extents.read();
+            (1..).find(|number| !extents.contains_key(number)).unwrap_or(u64::MAX)
+        };
+        let file = self.storage.create(&file_name(number))?;
+        let made = file.set_length(self.identity.segment_bytes).and_then(|()| {
+            file.write_all_at(&self.header(number).encode(), 0)?;
+            file.map(self.identity.segment_bytes)
+        });
+        match made {
+            Ok(map) => {
+                self.extents.write().insert(number, Arc::new(Extent { file, map }));
+                self.pages.lock().add_extent(number);
+                Ok(number)
+            }
+            Err(error) => {
+                // What is left of it is in no list; the next open removes it.
+                let _ = self.storage.remove(&file_name(number));
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes the files of extents that nothing uses; returns how many. Durable after the folder is synced.
+    pub(crate) fn drop_free_extents(&self, floor: u64) -> Result<usize> {
+        let free = self.pages.lock().free_extents(floor);
+        for number in &free {
+            self.storage.remove(&file_name(*number))?;
+            self.extents.write().remove(number);
+            self.pages.lock().extents.remove(number);
+        }
+        Ok(free.len())
+    }
+
+    /// Bytes that the files take on the device.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.extents.read().values().map(|extent| extent.file.allocated_bytes().unwrap_or(0)).sum()
+    }
+
+    /// How many files there are.
+    pub(crate) fn extent_count(&self) -> u64 {
+        self.extents.read().len() as u64
+    }
+
+    /// Takes a free page for writing: the next one behind `after`, or one of a new extent.
+    fn take_page(&self, after: u64, floor: u64) -> Result<u64> {
+        if let Some(page) = self.pages.lock().take_free(after, floor) {
+            return Ok(page);
+        }
+        let number = self.create_extent()?;
+        let page = self.pages.lock().take_free(number * self.identity.segment_bytes, floor);
+        page.ok_or_else(|| {
+            Damage::new("a free page in a new extent", "none").at("arena", self.storage.path().join(file_name(number)), 0)
+        })
+    }
+}

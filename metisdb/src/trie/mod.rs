@@ -1,0 +1,79 @@
+//! The trie: what proves the state. One path-compressed 16-ary structure, with the storage tries nested in the accounts' leaves.
+//!
+//! A leaf names its key and holds its hash; values stand in the log, and the index finds them (rule 7). New branches are in
+//! memory, copied on write and shared between versions; checkpoints pack them into the arena, from where they are read through maps.
+//!
+//! * `nibbles`, `commitment`, `node`: paths; how a scheme hashes; branches in memory.
+//! * `arena`: nodes on disk.
+//! * `update`, `draft`: from a trie and changes to a new trie, the structure first, then the hashes level by level.
+//! * `walk`: finding one leaf, or all in the order of their paths.
+//! * `sweep`: moving nodes out of pages that are mostly dead.
+
+pub(crate) mod arena;
+pub(crate) mod commitment;
+mod draft;
+pub(crate) mod nibbles;
+pub(crate) mod node;
+pub(crate) mod sweep;
+pub(crate) mod update;
+pub(crate) mod walk;
+
+use alloy_primitives::B256;
+
+use self::{
+    arena::Arena,
+    commitment::BranchView,
+    nibbles::Nibbles,
+    node::{Child, NodeRef, nibbles_of},
+};
+use crate::error::Result;
+
+/// The trie of one state. Cloning shares the nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Trie {
+    /// The topmost node, with the root as its reference; `None`: the trie is empty.
+    pub(crate) top: Option<Child>,
+    pub(crate) root: B256,
+}
+
+/// A branch as it was read.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) prefix: Nibbles,
+    pub(crate) mask: u16,
+    /// In the order of their nibbles.
+    pub(crate) children: Vec<Child>,
+    /// Latest birth of what is in the arena below (T2).
+    pub(crate) birth: u32,
+    /// Length in the arena; 0 if it was in memory.
+    pub(crate) bytes: usize,
+}
+
+impl Loaded {
+    /// What hashing needs of it.
+    pub(crate) fn view(&self) -> BranchView {
+        let mut children = [None; 16];
+        for (nibble, child) in nibbles_of(self.mask).zip(&self.children) {
+            children[usize::from(nibble)] = Some(child.reference);
+        }
+        BranchView { prefix: self.prefix, children }
+    }
+
+    /// Reads a branch, whose birth is at most `birth` if it is in the arena.
+    pub(crate) fn read(arena: &Arena, node: &NodeRef, birth: u32) -> Result<Self> {
+        match node {
+            NodeRef::Memory(branch) => Ok(Self {
+                prefix: branch.prefix,
+                mask: branch.mask,
+                children: branch.children.iter().map(Child::settled).collect(),
+                birth: u32::MAX,
+                bytes: 0,
+            }),
+            NodeRef::Arena(place) => {
+                let node = arena.load(*place, birth)?;
+                let (prefix, mask, children) = (node.prefix, node.mask, node.children);
+                Ok(Self { prefix, mask, children, birth: node.birth, bytes: node.bytes })
+            }
+        }
+    }
+}

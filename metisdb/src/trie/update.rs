@@ -1,0 +1,388 @@
+//! Applying changes to a trie: a new trie that shares with the old one all that did not change.
+//!
+//! The structure comes first: paths are walked with all their changes at once, sorted, and the branches on them become
+//! *drafts* (see `draft`), in which nothing is hashed yet. Depth of the recursion: each step consumes a nibble, so at most 64 for the
+//! accounts and 64 for the storage of one.
+//!
+//! A change says whether its key is in the old trie (`existed`). So the leaf that a path leads to is known to be the key's own or
+//! another's, and hashes of keys are never compared.
+
+use std::{ops::Range, sync::Arc};
+
+use alloy_primitives::{B256, U256};
+
+use super::{
+    Loaded, Trie,
+    arena::{Arena, Place},
+    commitment::{Commitment, Payload},
+    draft::{Draft, DraftLeaf, Drafts, Slot, Tier},
+    nibbles::{Nibbles, nibble, shared},
+    node::{Branch, Child, KeyTag, Leaf, Link, NodeRef, nibbles_of},
+};
+use crate::{error::Result, key::AccountId, log::Damage, types::Account};
+
+/// A change of one key.
+#[derive(Clone, Debug)]
+pub(crate) struct Item<C> {
+    pub(crate) path: B256,
+    pub(crate) key: KeyTag,
+    /// Whether the key is in the trie before.
+    pub(crate) existed: bool,
+    pub(crate) change: C,
+}
+
+/// What becomes of an account.
+#[derive(Clone, Debug)]
+pub(crate) struct AccountChange {
+    pub(crate) id: AccountId,
+    /// `None`: it is gone.
+    pub(crate) account: Option<Account>,
+    /// Its storage is dropped first; then no slot of it `existed`.
+    pub(crate) wiped: bool,
+    /// Its changed slots, in [`TrieChanges::slots`].
+    pub(crate) slots: Range<usize>,
+}
+
+/// The changes of one update.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TrieChanges {
+    /// Sorted by path; every account that is changed or any of whose slots is.
+    pub(crate) accounts: Vec<Item<AccountChange>>,
+    /// Sorted by path within an account; `None`: the slot is cleared.
+    pub(crate) slots: Vec<Item<Option<Payload>>>,
+}
+
+/// Finds what leaves only name.
+pub(crate) trait LeafSource {
+    /// Path and payload of the leaf with this key, the only one whose path begins with `prefix`, in the storage trie of
+    /// an account or among the accounts; as of the version of the trie that is read.
+    ///
+    /// # Errors
+    /// Corruption where there is none.
+    fn leaf(&self, account: Option<AccountId>, key: KeyTag, prefix: &Nibbles) -> Result<(B256, Payload)>;
+}
+
+/// The new trie, and what it does not use any more.
+#[derive(Debug)]
+pub(crate) struct Updated {
+    pub(crate) trie: Trie,
+    /// Branches of the old trie that the new one replaces, each once.
+    pub(crate) retired: Vec<Retired>,
+    /// Memory that the new branches take.
+    pub(crate) memory_bytes: usize,
+}
+
+/// A branch that a trie does not use any more.
+#[derive(Clone, Debug)]
+pub(crate) enum Retired {
+    /// In the arena, so many bytes long.
+    Written(Place, usize),
+    /// It was in memory only, and may have been written since.
+    Unwritten(Arc<Branch>),
+}
+
+/// Applies changes to `base`.
+///
+/// # Errors
+/// Corruption where a node or a leaf's record is damaged, or trie and records contradict each other. `base` stays as it is.
+pub(crate) fn update(
+    arena: &Arena,
+    commitment: &dyn Commitment,
+    base: &Trie,
+    changes: &TrieChanges,
+    source: &impl LeafSource,
+) -> Result<Updated> {
+    let mut update = Update { arena, source, changes, drafts: Drafts::default(), retired: Vec::new() };
+    let existing = base.top.as_ref().map_or(Existing::Nothing, |child| Existing::Child(child.settled(), u32::MAX));
+    let top = update.descend(&Accounts, existing, 0, &changes.accounts)?;
+    let Update { drafts, retired, .. } = update;
+    let hashed = drafts.hash(commitment, top);
+    Ok(Updated { trie: hashed.trie, retired, memory_bytes: hashed.memory_bytes })
+}
+
+/// What was there before, at some depth.
+enum Existing {
+    Nothing,
+    /// A child, and the latest birth that it can have.
+    Child(Child, u32),
+    /// A branch with another prefix than it had.
+    Branch(Loaded),
+}
+
+struct Update<'a, S> {
+    arena: &'a Arena,
+    source: &'a S,
+    changes: &'a TrieChanges,
+    drafts: Drafts,
+    retired: Vec<Retired>,
+}
+
+/// The two kinds of tries.
+trait Kind<S: LeafSource> {
+    type Change;
+    /// The account whose storage it is.
+    fn account(&self) -> Option<AccountId>;
+    fn tier(&self) -> Tier;
+    /// The leaf that a change makes of what was there; `None` if there is none.
+    fn change_leaf(
+        &self,
+        update: &mut Update<'_, S>,
+        item: &Item<Self::Change>,
+        old: Option<(Leaf, u32)>,
+    ) -> Result<Option<DraftLeaf>>;
+}
+
+struct Accounts;
+
+struct Storage(AccountId);
+
+impl<S: LeafSource> Kind<S> for Accounts {
+    type Change = AccountChange;
+
+    fn account(&self) -> Option<AccountId> {
+        None
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Accounts
+    }
+
+    fn change_leaf(
+        &self,
+        update: &mut Update<'_, S>,
+        item: &Item<AccountChange>,
+        old: Option<(Leaf, u32)>,
+    ) -> Result<Option<DraftLeaf>> {
+        let change = &item.change;
+        let storage = old.and_then(|(leaf, birth)| Some((leaf.storage?, birth)));
+        let storage = match (storage, change.account.is_none() || change.wiped) {
+            (Some((storage, birth)), true) => {
+                update.retire_all(&storage, birth)?;
+                Existing::Nothing
+            }
+            (Some((storage, birth)), false) => Existing::Child(Child::clone(&storage), birth),
+            (None, _) => Existing::Nothing,
+        };
+        let slots = &update.changes.slots[change.slots.clone()];
+        let storage = match storage {
+            Existing::Child(child, _) if slots.is_empty() => Slot::Clean(child),
+            storage => update.descend(&Storage(change.id), storage, 0, slots)?,
+        };
+        let Some(account) = change.account else { return Ok(None) };
+        let payload = Payload::Account(account);
+        Ok(Some(DraftLeaf { path: item.path, depth: 0, key: item.key, payload, storage, tier: Tier::Accounts }))
+    }
+}
+
+impl<S: LeafSource> Kind<S> for Storage {
+    type Change = Option<Payload>;
+
+    fn account(&self) -> Option<AccountId> {
+        Some(self.0)
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Storage
+    }
+
+    fn change_leaf(
+        &self,
+        _: &mut Update<'_, S>,
+        item: &Item<Option<Payload>>,
+        _: Option<(Leaf, u32)>,
+    ) -> Result<Option<DraftLeaf>> {
+        let leaf = |payload: &Payload| {
+            DraftLeaf::of_slot(item.path, item.key, payload.clone())
+        };
+        Ok(item.change.as_ref().map(leaf))
+    }
+}
+
+impl<S: LeafSource> Update<'_, S> {
+    /// Applies `items`, whose paths all share their first `depth` nibbles, to what is there at that depth.
+    fn descend<K: Kind<S>>(&mut self, kind: &K, existing: Existing, depth: usize, items: &[Item<K::Change>]) -> Result<Slot> {
+        match existing {
+            Existing::Nothing => self.change_leaves(kind, None, depth, items),
+            Existing::Child(Child { link: Link::Leaf(leaf), .. }, birth) => {
+                self.change_leaves(kind, Some((leaf, birth)), depth, items)
+            }
+            Existing::Child(Child { link: Link::Branch(node), .. }, birth) => {
+                let parts = self.take_apart(node, birth)?;
+                self.merge(kind, parts, depth, items)
+            }
+            Existing::Branch(parts) => self.merge(kind, parts, depth, items),
+        }
+    }
+
+    /// Where at most one leaf was: builds a subtrie of it and the items.
+    fn change_leaves<K: Kind<S>>(
+        &mut self,
+        kind: &K,
+        mut old: Option<(Leaf, u32)>,
+        depth: usize,
+        items: &[Item<K::Change>],
+    ) -> Result<Slot> {
+        let mut leaves = Vec::with_capacity(items.len() + 1);
+        if let Some((leaf, _)) = &old
+            && !items.iter().any(|item| item.existed)
+        {
+            let prefix = items.first().map_or(Nibbles::EMPTY, |item| Nibbles::of(&item.path, 0, depth));
+            leaves.push(self.resolve(kind, leaf, &prefix)?);
+            old = None;
+        }
+        for item in items {
+            let own = if item.existed { Some(old.take().ok_or_else(|| self.contradiction("a leaf", "none", item.path))?) } else { None };
+            if let Some((leaf, _)) = &own
+                && leaf.key != item.key
+            {
+                return Err(self.contradiction("the leaf of this key", "another", item.path));
+            }
+            if let Some(leaf) = kind.change_leaf(self, item, own)? {
+                leaves.push(self.drafts.add_leaf(leaf));
+            }
+        }
+        if leaves.len() > 1 {
+            leaves.sort_unstable_by_key(|leaf| self.drafts.leaf(*leaf).path);
+        }
+        self.build(kind.tier(), depth, &leaves)
+    }
+
+    /// The subtrie of these leaves, sorted by path.
+    fn build(&mut self, tier: Tier, depth: usize, leaves: &[u32]) -> Result<Slot> {
+        let (first, last) = match leaves {
+            [] => return Ok(Slot::Empty),
+            [leaf] => {
+                self.drafts.leaf_mut(*leaf).depth = depth;
+                return Ok(Slot::Leaf(*leaf));
+            }
+            [first, .., last] => (self.drafts.leaf(*first).path, self.drafts.leaf(*last).path),
+        };
+        let branching = shared(&first, &last);
+        if first == last {
+            return Err(self.contradiction("one leaf on a path", "two", first));
+        }
+        let mut draft = Draft::new(tier, depth, Nibbles::of(&first, depth, branching));
+        let mut rest = leaves;
+        while let Some(leaf) = rest.first() {
+            let step = nibble(&self.drafts.leaf(*leaf).path, branching);
+            let count = rest.partition_point(|leaf| nibble(&self.drafts.leaf(*leaf).path, branching) <= step);
+            let (group, behind) = rest.split_at(count);
+            rest = behind;
+            draft.push(step, self.build(tier, branching + 1, group)?);
+        }
+        Ok(self.drafts.add(draft))
+    }
+
+    /// Applies items to a branch.
+    fn merge<K: Kind<S>>(&mut self, kind: &K, parts: Loaded, depth: usize, items: &[Item<K::Change>]) -> Result<Slot> {
+        let common = |item: Option<&Item<K::Change>>| item.map_or(parts.prefix.len(), |item| parts.prefix.shared_with(&item.path, depth));
+        let matched = common(items.first()).min(common(items.last()));
+        let branching = depth + matched;
+        let mut draft = Draft::new(kind.tier(), depth, parts.prefix.first(matched));
+        let mut olds = if matched == parts.prefix.len() {
+            let olds = nibbles_of(parts.mask).zip(parts.children);
+            olds.map(|(nibble, child)| (nibble, Existing::Child(child, parts.birth))).collect()
+        } else {
+            // The branch moves down: the items leave its prefix in the middle.
+            let inner = Loaded { prefix: parts.prefix.without_first(matched + 1), ..parts };
+            vec![(parts.prefix.get(matched), Existing::Branch(inner))]
+        }
+        .into_iter()
+        .peekable();
+        let mut rest = items;
+        loop {
+            let step = match (olds.peek().map(|(nibble, _)| *nibble), rest.first().map(|item| nibble(&item.path, branching))) {
+                (Some(old), Some(new)) => old.min(new),
+                (Some(step), None) | (None, Some(step)) => step,
+                (None, None) => break,
+            };
+            let old = olds.next_if(|(nibble, _)| *nibble == step).map_or(Existing::Nothing, |(_, old)| old);
+            let count = rest.partition_point(|item| nibble(&item.path, branching) <= step);
+            let (group, behind) = rest.split_at(count);
+            rest = behind;
+            match old {
+                Existing::Child(child, birth) if group.is_empty() => draft.push_clean(step, child, birth),
+                old => draft.push(step, self.descend(kind, old, branching + 1, group)?),
+            }
+        }
+        let path = items.first().map_or(B256::ZERO, |item| item.path);
+        self.finish(kind, draft, &path)
+    }
+
+    /// A branch of one child is none.
+    fn finish<K: Kind<S>>(&mut self, kind: &K, mut draft: Draft, path: &B256) -> Result<Slot> {
+        match draft.len() {
+            0 => return Ok(Slot::Empty),
+            1 => {}
+            _ => return Ok(self.drafts.add(draft)),
+        }
+        let (step, slot, birth) = draft.take_only();
+        match slot {
+            Slot::Leaf(leaf) => {
+                self.drafts.leaf_mut(leaf).depth = draft.depth;
+                Ok(Slot::Leaf(leaf))
+            }
+            Slot::Draft(index) => {
+                let below = self.drafts.draft_mut(index);
+                below.prefix = draft.prefix.joined(step, &below.prefix);
+                below.depth = draft.depth;
+                Ok(Slot::Draft(index))
+            }
+            Slot::Clean(Child { link: Link::Leaf(leaf), .. }) => {
+                let prefix = Nibbles::of(path, 0, draft.depth + draft.prefix.len()).joined(step, &Nibbles::EMPTY);
+                let leaf = self.resolve(kind, &leaf, &prefix)?;
+                self.drafts.leaf_mut(leaf).depth = draft.depth;
+                Ok(Slot::Leaf(leaf))
+            }
+            Slot::Clean(Child { link: Link::Branch(node), .. }) => {
+                let parts = self.take_apart(node, birth)?;
+                let mut joined = Draft::new(kind.tier(), draft.depth, draft.prefix.joined(step, &parts.prefix));
+                for (nibble, child) in nibbles_of(parts.mask).zip(parts.children) {
+                    joined.push_clean(nibble, child, parts.birth);
+                }
+                Ok(self.drafts.add(joined))
+            }
+            Slot::Empty => Ok(Slot::Empty),
+        }
+    }
+
+    /// A leaf of the old trie that gets another place.
+    fn resolve<K: Kind<S>>(&mut self, kind: &K, leaf: &Leaf, prefix: &Nibbles) -> Result<u32> {
+        let (path, payload) = self.source.leaf(kind.account(), leaf.key, prefix)?;
+        let storage = leaf.storage.as_ref().map_or(Slot::Empty, |child| Slot::Clean(Child::clone(child)));
+        let leaf = DraftLeaf { path, depth: 0, key: leaf.key, payload, storage, tier: kind.tier() };
+        Ok(self.drafts.add_leaf(leaf))
+    }
+
+    /// Loads a branch that will be replaced.
+    fn take_apart(&mut self, node: NodeRef, birth: u32) -> Result<Loaded> {
+        let loaded = Loaded::read(self.arena, &node, birth)?;
+        self.retired.push(match node {
+            NodeRef::Arena(place) => Retired::Written(place, loaded.bytes),
+            NodeRef::Memory(branch) => Retired::Unwritten(branch),
+        });
+        Ok(loaded)
+    }
+
+    /// Retires all branches under a child.
+    fn retire_all(&mut self, child: &Arc<Child>, birth: u32) -> Result<()> {
+        let mut waiting = vec![(Child::settled(child), birth)];
+        while let Some((child, birth)) = waiting.pop() {
+            if let Link::Branch(node) = child.link {
+                let parts = self.take_apart(node, birth)?;
+                waiting.extend(parts.children.into_iter().map(|child| (child, parts.birth)));
+            }
+        }
+        Ok(())
+    }
+
+    fn contradiction(&self, expected: &str, got: &str, path: B256) -> crate::Error {
+        let damage = Damage::new(format!("{expected} on path {path}"), got);
+        damage.at("trie", self.arena.path(), 0)
+    }
+}
+
+/// A slot's payload; `None` for zero.
+pub(crate) fn slot_payload(value: U256) -> Option<Payload> {
+    (!value.is_zero()).then_some(Payload::Slot(value))
+}

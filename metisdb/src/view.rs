@@ -1,0 +1,210 @@
+//! Reading a state that may not be committed yet: a version of the log, and over it the changes of a chain of proposals.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+
+use crate::{
+    error::Result,
+    key::{AccountId, RecordKey},
+    log::{
+        Damage,
+        record::{Body, StoredAccount},
+    },
+    lookup::{Found, Lookup},
+    stage::Staged,
+    trie::{
+        commitment::{Commitment, Payload},
+        nibbles::Nibbles,
+        node::KeyTag,
+        update::LeafSource,
+    },
+    types::Block,
+};
+
+/// A record that will be superseded: where it stands, and how long it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Superseded {
+    pub(crate) position: u64,
+    pub(crate) bytes: usize,
+}
+
+impl From<&Found<'_>> for Superseded {
+    fn from(found: &Found<'_>) -> Self {
+        Self { position: found.position, bytes: found.record.body.padded_bytes() }
+    }
+}
+
+/// What is known of a key: its newest record's body, and its place if that is in the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<'a> {
+    pub(crate) body: Body<'a>,
+    /// Version of the record; `u64::MAX` in a proposal.
+    pub(crate) version: u64,
+    pub(crate) superseded: Option<Superseded>,
+}
+
+/// See the module's text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    pub(crate) lookup: &'a Lookup,
+    pub(crate) commitment: &'a dyn Commitment,
+    pub(crate) version: u64,
+    /// Oldest first.
+    pub(crate) staged: &'a [Arc<Staged>],
+}
+
+impl<'a> View<'a> {
+    /// The newest record of a key.
+    pub(crate) fn find(&self, hash: u64, is_key: impl Fn(&Body<'_>) -> bool) -> Result<Option<Known<'a>>> {
+        for staged in self.staged.iter().rev() {
+            if let Some(body) = staged.find(KeyTag::of(hash), &is_key) {
+                return Ok(Some(Known { body, version: u64::MAX, superseded: None }));
+            }
+        }
+        let found = self.lookup.find(hash, self.version, is_key)?;
+        Ok(found.map(|found| Known {
+            body: found.record.body,
+            version: found.record.version,
+            superseded: Some(Superseded::from(&found)),
+        }))
+    }
+
+    /// The newest record of an account, a tombstone included.
+    pub(crate) fn find_account(&self, address: &Address) -> Result<Option<Known<'a>>> {
+        self.find(self.lookup.hasher.account_id(address, 0).0, |body| {
+            matches!(body, Body::Account { address: own, .. } | Body::AccountDeleted { address: own, .. } if own == address)
+        })
+    }
+
+    /// The newest record of any key.
+    pub(crate) fn find_key(&self, key: &RecordKey) -> Result<Option<Known<'a>>> {
+        self.find(self.lookup.hasher.record(key), |body| body.key() == *key)
+    }
+
+    /// An account that exists.
+    pub(crate) fn account(&self, address: &Address) -> Result<Option<StoredAccount>> {
+        Ok(self.find_account(address)?.and_then(|known| match known.body {
+            Body::Account { stored, .. } => Some(stored),
+            _ => None,
+        }))
+    }
+
+    /// The id of an account that is or was; `None` where the address has none.
+    pub(crate) fn account_id(&self, address: &Address) -> Result<Option<AccountId>> {
+        let salt = match self.find_account(address)?.map(|known| known.body) {
+            Some(Body::Account { stored, .. }) => stored.salt,
+            Some(Body::AccountDeleted { salt, .. }) => salt,
+            _ => return Ok(None),
+        };
+        Ok(Some(self.lookup.hasher.account_id(address, salt)))
+    }
+
+    /// A slot's value, and the record that says so, a tombstone or a wiped one included.
+    pub(crate) fn slot(&self, account: AccountId, slot: &U256) -> Result<(U256, Option<Superseded>)> {
+        let hash = self.lookup.hasher.slot(account, slot);
+        let is_key = |body: &Body<'_>| matches!(body, Body::Slot { account: own, slot: number, .. } if *own == account && number == slot);
+        for staged in self.staged.iter().rev() {
+            if let Some(Body::Slot { value, .. }) = staged.find(KeyTag::of(hash), is_key) {
+                return Ok((value, None));
+            }
+            if staged.wiped.contains(&account) {
+                return Ok((U256::ZERO, None));
+            }
+        }
+        let Some(found) = self.lookup.find(hash, self.version, is_key)? else { return Ok((U256::ZERO, None)) };
+        let Body::Slot { value, .. } = found.record.body else { return Ok((U256::ZERO, None)) };
+        let hidden = self.lookup.wipes.may_contain(account)
+            && self.lookup.is_wiped(account, found.record.version, self.version)?;
+        Ok((if hidden { U256::ZERO } else { value }, Some(Superseded::from(&found))))
+    }
+
+    /// Code by its hash.
+    pub(crate) fn code(&self, hash: &B256) -> Result<Option<Bytes>> {
+        let staged = self.staged.iter().rev().flat_map(|staged| &staged.codes).find(|code| code.hash == *hash);
+        match staged {
+            Some(code) => Ok(Some(code.code.clone())),
+            None => Ok(self.lookup.code_at(hash, self.version)?.map(Bytes::copy_from_slice)),
+        }
+    }
+
+    /// A block's metadata.
+    pub(crate) fn block(&self, number: u64) -> Result<Option<Block>> {
+        Ok(self.find_key(&RecordKey::Block(number))?.and_then(|known| match known.body {
+            Body::Block(block) => Some(block),
+            _ => None,
+        }))
+    }
+
+    /// The address of an account that has a leaf in the trie.
+    pub(crate) fn account_of_leaf(&self, key: KeyTag, prefix: &Nibbles) -> Result<(B256, Address, StoredAccount)> {
+        let has_prefix = |path: &B256| prefix.shared_with(path, 0) == prefix.len();
+        let path_of = |address: &Address| self.commitment.paths(&[address.as_slice()])[0];
+        let is_key = |body: &Body<'_>| match body {
+            Body::Account { address, .. } | Body::AccountDeleted { address, .. } => {
+                KeyTag::of(self.lookup.hasher.account_id(address, 0).0) == key && has_prefix(&path_of(address))
+            }
+            _ => false,
+        };
+        let taken = |body: &Body<'_>| match body {
+            Body::Account { address, stored } => Some((path_of(address), *address, *stored)),
+            _ => None,
+        };
+        for staged in self.staged.iter().rev() {
+            if let Some(body) = staged.find(key, is_key) {
+                return taken(&body).ok_or_else(|| self.no_leaf(key, prefix));
+            }
+        }
+        let found = self.lookup.find_map(key.get(), self.version, is_key, |found| Ok(taken(&found.record.body)))?;
+        found.ok_or_else(|| self.no_leaf(key, prefix))
+    }
+
+    /// A slot that has a leaf in the trie: path, number and value.
+    pub(crate) fn slot_of_leaf(&self, account: AccountId, key: KeyTag, prefix: &Nibbles) -> Result<(B256, U256, U256)> {
+        let path_of = |slot: &U256| self.commitment.paths(&[&slot.to_be_bytes::<32>()])[0];
+        let is_key = |body: &Body<'_>| match body {
+            Body::Slot { account: own, slot, .. } => {
+                *own == account
+                    && KeyTag::of(self.lookup.hasher.slot(account, slot)) == key
+                    && prefix.shared_with(&path_of(slot), 0) == prefix.len()
+            }
+            _ => false,
+        };
+        for staged in self.staged.iter().rev() {
+            match staged.find(key, is_key) {
+                Some(Body::Slot { slot, value, .. }) if !value.is_zero() => return Ok((path_of(&slot), slot, value)),
+                Some(_) => return Err(self.no_leaf(key, prefix)),
+                None if staged.wiped.contains(&account) => return Err(self.no_leaf(key, prefix)),
+                None => {}
+            }
+        }
+        let found = self.lookup.find_map(key.get(), self.version, is_key, |found| {
+            let Body::Slot { slot, value, .. } = found.record.body else { return Ok(None) };
+            let hidden = self.lookup.wipes.may_contain(account)
+                && self.lookup.is_wiped(account, found.record.version, self.version)?;
+            Ok((!value.is_zero() && !hidden).then(|| (path_of(&slot), slot, value)))
+        })?;
+        found.ok_or_else(|| self.no_leaf(key, prefix))
+    }
+
+    #[cold]
+    fn no_leaf(&self, key: KeyTag, prefix: &Nibbles) -> crate::Error {
+        let expected = format!("a record for the leaf {:012x} under {:02x?}", key.get(), prefix.packed());
+        Damage::new(expected, "none").at("trie", self.lookup.storage.path(), 0)
+    }
+}
+
+impl LeafSource for View<'_> {
+    fn leaf(&self, account: Option<AccountId>, key: KeyTag, prefix: &Nibbles) -> Result<(B256, Payload)> {
+        match account {
+            Some(account) => {
+                let (path, _, value) = self.slot_of_leaf(account, key, prefix)?;
+                Ok((path, Payload::Slot(value)))
+            }
+            None => {
+                let (path, _, stored) = self.account_of_leaf(key, prefix)?;
+                Ok((path, Payload::Account(stored.account)))
+            }
+        }
+    }
+}
