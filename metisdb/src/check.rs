@@ -113,9 +113,10 @@ impl Examination<'_> {
 
     fn frame(&mut self, header: &FrameHeader, bytes: &[u8]) -> Result<()> {
         self.report.log_bytes += bytes.len() as u64;
-        if header.known_kind() == Ok(FrameKind::Changes) {
-            self.report.commits += 1;
+        if header.known_kind() != Ok(FrameKind::Changes) {
+            return Ok(());
         }
+        self.report.commits += 1;
         let mut outcome = Ok(());
         frame::records(header, bytes, |position, record, _| -> Result<(), Damage> {
             if outcome.is_ok() {

@@ -73,13 +73,18 @@ fn take(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) 
         store.tries.end_checkpoint(None);
         return Ok(());
     }
-    let outcome = prove_older(store, state).and_then(|()| write_trie(store, state, &mut captured));
-    if outcome.is_err() {
+    let frees = !captured.dead.is_empty() || !state.leaving.is_empty();
+    let written = prove_older(store, state).and_then(|()| write_trie(store, state, &mut captured));
+    if let Err(error) = written {
         store.tries.end_checkpoint(None);
+        if !error.is_out_of_space() || !frees {
+            return Err(error);
+        }
+        tracing::warn!(%error, "no space for the trie: dropping dead segments without it");
+        captured.superblock.trie.top = TopReference::Absent;
     }
-    outcome?;
     let Captured { mut superblock, books, dead, .. } = captured;
-    superblock.image = write_image(store, &superblock, &books, !dead.is_empty() || !state.leaving.is_empty())?;
+    superblock.image = write_image(store, &superblock, &books, frees)?;
     if !probe::skip("checkpoint-log-sync") {
         store.log.sync_upto(store.log.appended_upto())?;
     }
@@ -226,6 +231,7 @@ fn is_up_to_date(captured: &Captured, state: &CheckpointState) -> bool {
     state.newest.image.is_some()
         && captured.superblock.checkpoint_position == state.newest.checkpoint_position
         && captured.superblock.trie.sequence == state.newest.trie.sequence
+        && state.newest.trie.top != TopReference::Absent
         && state.leaving.is_empty()
         && captured.superblock.segments == state.newest.segments
 }

@@ -50,6 +50,7 @@ mod options;
 mod pins;
 mod prefetch;
 mod probe;
+pub mod proof;
 mod proposal;
 mod recover;
 mod regrow;

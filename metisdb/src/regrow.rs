@@ -81,6 +81,9 @@ type Grown = ((Trie, Option<Trie>), (Vec<update::Retired>, usize));
 /// The trie of the checkpoint, and that of the newest version if it is another.
 fn from_checkpoint(known: &Known<'_>, arena: &Arena, scheme: &Ethereum, pages: Option<Pages>) -> Result<Grown> {
     let superblock = known.superblock;
+    if superblock.trie.top == TopReference::Absent {
+        return Err(Damage::new("a trie in the arena", "none, for want of space").at("trie", arena.path(), 0));
+    }
     let base = trie_of(&superblock.trie);
     check_top(arena, scheme, &base, superblock)?;
     let pages = match pages {
@@ -113,7 +116,7 @@ fn expect_root(known: &Known<'_>, trie: &Trie) -> Result<()> {
 /// The trie that a superblock refers to.
 fn trie_of(reference: &TrieReference) -> Trie {
     let link = |top: TopReference, storage: Option<Arc<Child>>| match top {
-        TopReference::Nothing => None,
+        TopReference::Nothing | TopReference::Absent => None,
         TopReference::Leaf(key) => Some(Link::Leaf(Leaf { key, storage })),
         TopReference::Branch(place) => Some(Link::Branch(NodeRef::Arena(place))),
     };

@@ -1,8 +1,11 @@
 //! What an open database consists of.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use alloy_primitives::Address;
@@ -25,7 +28,6 @@ use crate::{
 };
 
 /// Everything that the handles of one open database share.
-#[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) options: Options,
     pub(crate) lookup: Lookup,
@@ -45,6 +47,13 @@ pub(crate) struct Store {
 
 /// Shared by all handles.
 pub(crate) type Shared = Arc<Store>;
+
+impl fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.lookup.storage.path();
+        formatter.debug_struct("Store").field("path", &path).field("version", &self.pins.head()).finish_non_exhaustive()
+    }
+}
 
 /// State of the one writer.
 #[derive(Debug)]

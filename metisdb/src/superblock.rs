@@ -89,6 +89,8 @@ pub(crate) enum TopReference {
     Nothing,
     Leaf(KeyTag),
     Branch(Place),
+    /// There was no space for it: the trie is made anew from the log.
+    Absent,
 }
 
 impl TopReference {
@@ -97,6 +99,7 @@ impl TopReference {
             Self::Nothing => (0, 0),
             Self::Leaf(key) => (1, key.get()),
             Self::Branch(place) => (2, place.get()),
+            Self::Absent => (3, 0),
         }
     }
 
@@ -105,6 +108,7 @@ impl TopReference {
             0 => Some(Self::Nothing),
             1 => Some(Self::Leaf(KeyTag::of(link))),
             2 => Place::new(link).map(Self::Branch),
+            3 => Some(Self::Absent),
             _ => None,
         }
     }

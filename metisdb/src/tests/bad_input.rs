@@ -400,14 +400,18 @@ fn a_flipped_bit_above_the_durable_mark_cuts_the_tail() {
     let bytes = sample.disk.file_bytes(SEGMENT).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64;
     assert!(end > sample.durable);
+    // The last frame is the root of the last version, which is computed anew where it is missing.
+    let root = (end + 1).next_multiple_of(8) - crate::commit::ROOT_FRAME_BYTES as u64;
     for offset in sample.durable..=end {
         let case = format!("byte {offset}");
         let damaged = copy(&sample.disk);
         damaged.damage(SEGMENT, offset, 1 << (offset % 8));
         let version = Sample::examine(&damaged, &case).unwrap_or_else(|error| panic!("{case}: {error}"));
-        assert_eq!(version, SAMPLE_VERSIONS - 1, "{case}");
+        assert_eq!(version, SAMPLE_VERSIONS - u64::from(offset < root), "{case}");
         let db = small().open_on(damaged.clone()).unwrap();
-        db.commit(&Sample::changes(SAMPLE_VERSIONS), Durability::Durable).unwrap();
+        if version < SAMPLE_VERSIONS {
+            db.commit(&Sample::changes(SAMPLE_VERSIONS), Durability::Durable).unwrap();
+        }
         drop(db);
         assert_eq!(Sample::examine(&damaged, &case).unwrap(), SAMPLE_VERSIONS, "{case}");
     }
