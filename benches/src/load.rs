@@ -33,6 +33,8 @@ pub(crate) struct Load {
     pub(crate) log_bytes: u64,
     /// What the log's files take on disk.
     pub(crate) log_disk_bytes: u64,
+    pub(crate) arena_disk_bytes: u64,
+    pub(crate) arena_live_bytes: u64,
     pub(crate) image_bytes: u64,
     pub(crate) superblock_bytes: u64,
     /// Most anonymous memory that was seen after a commit.
@@ -42,7 +44,7 @@ pub(crate) struct Load {
 impl Load {
     /// All files, on disk.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        self.log_disk_bytes + self.image_bytes + self.superblock_bytes
+        self.log_disk_bytes + self.arena_disk_bytes + self.image_bytes + self.superblock_bytes
     }
 
     /// Memory that is neither the index nor a map of a file; the changes being staged are in it.
@@ -115,6 +117,8 @@ pub(crate) fn load(path: &Path, space: &KeySpace) -> Result<Load> {
         index_bytes: stats.index_bytes,
         log_bytes: stats.log_position,
         log_disk_bytes: stats.log_disk_bytes,
+        arena_disk_bytes: stats.arena_disk_bytes,
+        arena_live_bytes: stats.arena_live_bytes,
         image_bytes: system::files_bytes(path, "index.")?,
         superblock_bytes: system::files_bytes(path, "superblock.")?,
         peak_anonymous_bytes,

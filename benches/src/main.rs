@@ -9,6 +9,7 @@ mod load;
 mod open;
 mod reads;
 mod report;
+mod roots;
 mod summary;
 mod system;
 
@@ -119,9 +120,10 @@ fn measure_database(parent: &Path, space: &KeySpace, plan: Plan) -> Result<Datab
         let peer = reads::build_peer(space);
         vec![reads::measure(&path, space, &peer, plan, false)?, reads::measure(&path, space, &peer, plan, true)?]
     };
+    let roots = roots::measure(&path, space)?;
     let opens = open::measure(&path, space)?;
     folder.close()?;
-    Ok(DatabaseReport { keys: space.keys, accounts: space.accounts, load, reads, opens })
+    Ok(DatabaseReport { keys: space.keys, accounts: space.accounts, load, reads, roots, opens })
 }
 
 /// Says on the standard error what goes on.

@@ -8,6 +8,7 @@ use crate::{
     load::Load,
     open::Opens,
     reads::{Mode, Reads},
+    roots::{Roots, UPDATES},
     system::Hardware,
 };
 
@@ -26,6 +27,7 @@ pub(crate) struct DatabaseReport {
     pub(crate) accounts: u64,
     pub(crate) load: Load,
     pub(crate) reads: Vec<Reads>,
+    pub(crate) roots: Roots,
     pub(crate) opens: Opens,
 }
 
@@ -51,6 +53,7 @@ impl fmt::Display for DatabaseReport {
         row(f, &format!("after a kill, {} replayed", megabytes(*replayed_bytes)), &format!("{killed:.1}"))?;
         let label = format!("the same without image, {} read", megabytes(*rebuilt_from_bytes));
         row(f, &label, &format!("{killed_without_image:.1}"))?;
+        write_roots(f, &self.roots)?;
         for reads in &self.reads {
             write_reads(f, reads)?;
         }
@@ -68,6 +71,8 @@ fn write_load(f: &mut fmt::Formatter<'_>, load: &Load, keys: u64) -> fmt::Result
     row(f, "on disk", &each(load.disk_bytes()))?;
     row(f, "  log, bytes written", &each(load.log_bytes))?;
     row(f, "  log, files on disk", &each(load.log_disk_bytes))?;
+    row(f, "  arena of the trie, files on disk", &each(load.arena_disk_bytes))?;
+    row(f, "  arena of the trie, nodes in use", &each(load.arena_live_bytes))?;
     row(f, "  image of the index", &each(load.image_bytes))?;
     row(f, "  superblocks", &format!("{} bytes", load.superblock_bytes))?;
     let index = load.index_bytes as f64 / load.index_keys as f64;
@@ -77,6 +82,16 @@ fn write_load(f: &mut fmt::Formatter<'_>, load: &Load, keys: u64) -> fmt::Result
         "memory outside the index, peak",
         &format!("{:.1} MiB, staged changes included", mebibytes(load.heap_bytes())),
     )
+}
+
+fn write_roots(f: &mut fmt::Formatter<'_>, roots: &Roots) -> fmt::Result {
+    writeln!(f, "\nblocks of {UPDATES} random updates, milliseconds            min  median     max")?;
+    row(f, "propose: from changes to the root", &format!("{:.1}", roots.propose))?;
+    row(f, "commit the proposal, durable", &format!("{:.1}", roots.commit))?;
+    row(f, "both", &format!("{:.1}", roots.block))?;
+    let label = format!("both, beside {} checkpoints", roots.checkpoints);
+    row(f, &label, &format!("{:.1}", roots.block_beside_checkpoints))?;
+    row(f, "a checkpoint after 30 blocks", &format!("        {:>7.0}", roots.checkpoint_milliseconds))
 }
 
 fn write_reads(f: &mut fmt::Formatter<'_>, reads: &Reads) -> fmt::Result {

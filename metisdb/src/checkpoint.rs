@@ -169,7 +169,8 @@ fn write_trie(store: &Store, state: &CheckpointState, captured: &mut Captured) -
     let mut throttle = Throttle::new(store.options.checkpoint_bytes_per_second);
     let reused_before = tries.arena.pages.lock().reused;
     let written = writer::write(&tries.arena, top, generation, floor, &mut throttle)?;
-    tries.count_reuse(tries.arena.pages.lock().reused - reused_before);
+    let reused = tries.arena.pages.lock().reused - reused_before;
+    tries.count_reuse(reused);
     let synced = if probe::skip("arena-sync") { Ok(()) } else { writer::sync(&tries.arena, &written) };
     if let Err(error) = synced {
         written.abandon(&tries.arena);
@@ -344,12 +345,27 @@ fn drop_segment(store: &Store, state: &mut CheckpointState, number: u64) {
     tracing::debug!(number, bytes, "dropped a segment of the log that nothing needs any more");
 }
 
-/// Starts a checkpoint on a thread of its own if the log behind the last one has grown enough and none is under way.
+/// Takes a checkpoint before a commit if nodes of the trie take all the memory that they may: so commits wait for the writing.
+pub(crate) fn relieve(store: &Store) -> Result<()> {
+    if store.tries.unwritten_bytes() < store.options.max_unwritten_trie_bytes {
+        return Ok(());
+    }
+    let mut state = store.checkpoint.lock();
+    // One may have ended meanwhile.
+    if store.tries.unwritten_bytes() < store.options.max_unwritten_trie_bytes {
+        return Ok(());
+    }
+    take(store, &mut state, Thoroughness::Automatic)
+}
+
+/// Starts a checkpoint on a thread of its own if the log behind the last one has grown enough, or nodes of the trie take half of the memory that
+/// they may, and none is under way.
 pub(crate) fn start_if_due(store: &Shared, since_last: u64) {
     let index_bytes = store.lookup.index.entries() * 8;
     let due =
         store.options.checkpoint_log_bytes.max(index_bytes.min(store.options.checkpoint_log_bytes.saturating_mul(64)));
-    if since_last < due || store.counters.checkpoint_running.swap(true, Ordering::AcqRel) {
+    let crowded = store.tries.unwritten_bytes() >= store.options.max_unwritten_trie_bytes / 2;
+    if since_last < due && !crowded || store.counters.checkpoint_running.swap(true, Ordering::AcqRel) {
         return;
     }
     let own = Arc::clone(store);

@@ -16,6 +16,7 @@ use parking_lot::MutexGuard;
 
 use crate::{
     changes::Changes,
+    checkpoint,
     error::{Error, Result},
     log::{
         frame::{FrameBuilder, FrameHeader, FrameKind},
@@ -73,6 +74,7 @@ impl Commit {
 /// Commits changes on top of the newest version.
 pub(crate) fn commit(store: &Shared, changes: &Changes, durability: Durability) -> Result<Commit> {
     store.check_writable()?;
+    checkpoint::relieve(store)?;
     let started = Instant::now();
     let mut writer = store.writer.lock();
     let (_, base) = store.tries.newest();
@@ -219,6 +221,6 @@ pub(crate) fn finish(
     metrics::histogram!("metisdb.commit_seconds").record(started.elapsed());
     tracing::trace!(version, records = staged.records.len(), bytes, ?durability, "committed");
     store.counters.commits.fetch_add(1, Ordering::Relaxed);
-    crate::checkpoint::start_if_due(store, since_checkpoint);
+    checkpoint::start_if_due(store, since_checkpoint);
     Commit { store: store.clone(), version, end: appended.end }
 }

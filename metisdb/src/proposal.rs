@@ -9,6 +9,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 
 use crate::{
     changes::Changes,
+    checkpoint,
     commit::{self, Commit, Durability},
     error::{Error, Result},
     snapshot::Snapshot,
@@ -183,6 +184,7 @@ impl Proposal {
     pub fn commit(&self, durability: Durability) -> Result<Commit> {
         let store = self.inner.snapshot.store();
         store.check_writable()?;
+        checkpoint::relieve(store)?;
         let started = Instant::now();
         let mut writer = store.writer.lock();
         let newest = store.pins.head();

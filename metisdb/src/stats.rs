@@ -26,6 +26,18 @@ pub struct Stats {
     pub log_position: u64,
     /// Bytes that the files of the log take on disk, space reserved ahead included.
     pub log_disk_bytes: u64,
+    /// Files of the trie's arena.
+    pub arena_extents: u64,
+    /// Bytes that they take on disk.
+    pub arena_disk_bytes: u64,
+    /// Bytes of nodes in the arena that the newest version's trie uses.
+    pub arena_live_bytes: u64,
+    /// Pages of the arena that were written once more since the database was opened,
+    pub arena_reused_pages: u64,
+    /// and those of them while a trie older than the newest was held.
+    pub arena_pages_reused_beside_holds: u64,
+    /// Memory of nodes that no checkpoint has written yet, about.
+    pub unwritten_trie_bytes: u64,
     /// Bytes of records that some readable version can reach.
     pub live_bytes: u64,
     /// Bytes of records that only versions older than the newest can reach: what retention and open snapshots cost.
@@ -52,6 +64,11 @@ pub(crate) fn stats(store: &Shared) -> Stats {
     let segments = store.lookup.table.all();
     let appended = writer.tail.position;
     let counters = &store.counters;
+    let arena = &store.tries.arena;
+    let (arena_live_bytes, arena_reused_pages) = {
+        let pages = arena.pages.lock();
+        (pages.usage().0, pages.reused)
+    };
     Stats {
         version: store.pins.head(),
         oldest_version: store.pins.horizon(),
@@ -62,6 +79,12 @@ pub(crate) fn stats(store: &Shared) -> Stats {
         segments: segments.len() as u64,
         log_position: appended,
         log_disk_bytes: segments.iter().map(|segment| segment.file.allocated_bytes().unwrap_or(0)).sum(),
+        arena_extents: arena.extent_count(),
+        arena_disk_bytes: arena.disk_bytes(),
+        arena_live_bytes,
+        arena_reused_pages,
+        arena_pages_reused_beside_holds: store.tries.reused_beside_holds.load(Ordering::Relaxed),
+        unwritten_trie_bytes: store.tries.unwritten_bytes(),
         live_bytes: writer.ledger.live.values().sum(),
         history_bytes: writer.ledger.retired.iter().map(|row| row.bytes).sum(),
         reclaimed_bytes: writer.ledger.reclaimed_bytes,

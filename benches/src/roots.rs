@@ -1,0 +1,98 @@
+//! Roots: proposals and commits of random updates, alone and beside checkpoints.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use metisdb::{Changes, Db, Durability, Options};
+use serde::Serialize;
+
+use crate::{Result, keys::KeySpace, progress, summary::Spread};
+
+/// Slots that a block changes.
+pub(crate) const UPDATES: u64 = 10_000;
+/// Blocks of each kind.
+const BLOCKS: u64 = 30;
+/// Streams of draws that nothing else uses.
+const FIRST_STREAM: u64 = 1 << 20;
+
+/// What computing roots takes, in milliseconds for a block of [`UPDATES`] slots.
+#[derive(Debug, Serialize)]
+pub(crate) struct Roots {
+    /// `Db::propose`: from changes to the root.
+    pub(crate) propose: Spread,
+    /// `Proposal::commit`, durable.
+    pub(crate) commit: Spread,
+    /// Both, with no checkpoint under way.
+    pub(crate) block: Spread,
+    /// Both, with one checkpoint after the other under way.
+    pub(crate) block_beside_checkpoints: Spread,
+    /// How many checkpoints that were.
+    pub(crate) checkpoints: u64,
+    /// The last checkpoint's time, alone.
+    pub(crate) checkpoint_milliseconds: f64,
+}
+
+/// Measures on a database that is loaded. Overwrites values.
+pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Roots> {
+    progress("roots: alone");
+    let db = Options::new().checkpoint_log_bytes(u64::MAX).max_unwritten_trie_bytes(u64::MAX).open(path)?;
+    let alone = blocks(&db, space, FIRST_STREAM)?;
+    let started = Instant::now();
+    db.checkpoint()?;
+    let checkpoint_milliseconds = started.elapsed().as_secs_f64() * 1e3;
+    progress("roots: beside checkpoints");
+    let before = db.stats().checkpoints;
+    let done = AtomicBool::new(false);
+    let beside = std::thread::scope(|scope| {
+        let checkpoints = scope.spawn(|| -> metisdb::Result<()> {
+            while !done.load(Ordering::Relaxed) {
+                db.checkpoint()?;
+            }
+            Ok(())
+        });
+        let beside = blocks(&db, space, FIRST_STREAM + BLOCKS);
+        done.store(true, Ordering::Relaxed);
+        checkpoints.join().map_err(|_| "the checkpoints failed")??;
+        beside
+    })?;
+    let checkpoints = db.stats().checkpoints - before;
+    db.close()?;
+    Ok(Roots {
+        propose: alone.propose,
+        commit: alone.commit,
+        block: alone.block,
+        block_beside_checkpoints: beside.block,
+        checkpoints,
+        checkpoint_milliseconds,
+    })
+}
+
+struct Blocks {
+    propose: Spread,
+    commit: Spread,
+    block: Spread,
+}
+
+fn blocks(db: &Db, space: &KeySpace, first_stream: u64) -> Result<Blocks> {
+    let (mut propose, mut commit, mut block) = (Vec::new(), Vec::new(), Vec::new());
+    for stream in first_stream..first_stream + BLOCKS {
+        let mut changes = Changes::new();
+        for turn in 0..UPDATES.min(space.keys) {
+            let number = space.draw(stream, turn);
+            let (address, slot) = space.key(number);
+            changes.set_storage(address, slot, space.value(number, stream));
+        }
+        let started = Instant::now();
+        let proposal = db.propose(&db.snapshot()?, &changes)?;
+        let proposed = started.elapsed();
+        proposal.commit(Durability::Durable)?;
+        let total = started.elapsed();
+        propose.push(proposed.as_secs_f64() * 1e3);
+        commit.push((total - proposed).as_secs_f64() * 1e3);
+        block.push(total.as_secs_f64() * 1e3);
+    }
+    Ok(Blocks { propose: Spread::of(propose), commit: Spread::of(commit), block: Spread::of(block) })
+}
