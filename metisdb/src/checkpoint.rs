@@ -153,7 +153,7 @@ fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness)
 /// Writes the nodes of the captured trie that are in memory only, and tells where its top stands.
 fn write_trie(store: &Store, state: &CheckpointState, captured: &mut Captured) -> Result<()> {
     let tries = &store.tries;
-    let Some(top) = &captured.trie.trie.top else { 
+    let Some(top) = &captured.trie.trie.top else {
         tries.end_checkpoint(None);
         return Ok(());
     };

@@ -139,9 +139,8 @@ pub(crate) fn read(storage: &dyn Storage, superblock: &Superblock, image: ImageR
     };
     let mut rows = vec![0; rows_bytes as usize];
     file.read_exact_at(&mut rows, ImageHeader::BYTES as u64)?;
-    let books = decode_rows(&header, superblock.identity.segment_bytes, &rows).map_err(|damage| {
-        damage.at("index image", path.clone(), ImageHeader::BYTES as u64)
-    })?;
+    let books = decode_rows(&header, superblock.identity.segment_bytes, &rows)
+        .map_err(|damage| damage.at("index image", path.clone(), ImageHeader::BYTES as u64))?;
     let start = ImageHeader::BYTES as u64 + rows_bytes;
     let mut input = Input { file: &*file, offset: start, end: image.bytes, buffer: Vec::new(), taken: 0 };
     let index = Index::restore(ImageSource {

@@ -188,9 +188,8 @@ impl Lookup {
     /// The address of an account whose id is not salted.
     pub(crate) fn address_of_plain_id(&self, id: AccountId) -> Result<Option<Address>> {
         let has_id = |body: &Body<'_>| match body {
-            Body::Account { address, stored: StoredAccount { salt: 0, .. } } | Body::AccountDeleted { address, salt: 0 } => {
-                self.hasher.account_id(address, 0) == id
-            }
+            Body::Account { address, stored: StoredAccount { salt: 0, .. } }
+            | Body::AccountDeleted { address, salt: 0 } => self.hasher.account_id(address, 0) == id,
             _ => false,
         };
         let found = self.find(id.0, u64::MAX, has_id)?;

@@ -155,7 +155,8 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
                     other => other?,
                 }
             }
-            let store = replay.finish(superblocks.newest, &segments, end, superblocks.older.as_ref(), Some(lock), leaving)?;
+            let store =
+                replay.finish(superblocks.newest, &segments, end, superblocks.older.as_ref(), Some(lock), leaving)?;
             if unsynced.is_some() {
                 match checkpoint::append_mark(&store, &mut store.writer.lock()) {
                     // Without the mark the next open writes the same end again.

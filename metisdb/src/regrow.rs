@@ -120,9 +120,9 @@ fn trie_of(reference: &TrieReference) -> Trie {
         TopReference::Leaf(key) => Some(Link::Leaf(Leaf { key, storage })),
         TopReference::Branch(place) => Some(Link::Branch(NodeRef::Arena(place))),
     };
-    let storage = reference.storage.and_then(|(root, top)| {
-        Some(Arc::new(Child { reference: Reference::hash(root), link: link(top, None)? }))
-    });
+    let storage = reference
+        .storage
+        .and_then(|(root, top)| Some(Arc::new(Child { reference: Reference::hash(root), link: link(top, None)? })));
     let top = link(reference.top, storage).map(|link| Child { reference: Reference::hash(reference.root), link });
     Trie { top, root: reference.root }
 }
@@ -166,7 +166,15 @@ pub(crate) fn from_log(known: &Known<'_>, arena: Arena, scheme: Ethereum) -> Res
     arena.set_pages(arena.empty_pages(Page { live_bytes: 0, died: sequence }));
     let view = View { lookup: known.lookup, commitment: &scheme, version: known.version, staged: &[] };
     let empty = Trie { top: None, root: scheme.root(None) };
-    let mut regrowth = Regrowth { known, arena: &arena, view, trie: empty, entered: HashSet::new(), chunk: Chunk::default(), memory_bytes: 0 };
+    let mut regrowth = Regrowth {
+        known,
+        arena: &arena,
+        view,
+        trie: empty,
+        entered: HashSet::new(),
+        chunk: Chunk::default(),
+        memory_bytes: 0,
+    };
     if let Some(first) = known.segments.first() {
         let start = Cursor::at_start_of(&first.header);
         scan::frames(known.segments, start, |header, bytes| regrowth.frame(header, bytes))?;

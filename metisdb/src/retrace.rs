@@ -138,7 +138,11 @@ pub(crate) fn trie_at(store: &Store, version: u64) -> Result<Arc<HeldTrie>> {
     }
     let (newest, base) = store.tries.newest();
     let positions = store.history.positions(version, newest).ok_or_else(|| {
-        Damage::new(format!("the changes of versions {version} to {newest}"), "not all").at("log", store.lookup.storage.path(), 0)
+        Damage::new(format!("the changes of versions {version} to {newest}"), "not all").at(
+            "log",
+            store.lookup.storage.path(),
+            0,
+        )
     })?;
     let mut keys = ChangedKeys::default();
     for position in positions {

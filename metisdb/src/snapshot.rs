@@ -14,8 +14,8 @@ use crate::{
     store::Shared,
     trie::node::Child,
     tries::HeldTrie,
-    view::View,
     types::{Account, Block, Key, Value},
+    view::View,
 };
 
 /// How many reads of a batch are under way at once.

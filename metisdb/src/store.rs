@@ -93,7 +93,12 @@ pub(crate) struct Counters {
 
 impl Store {
     /// The topmost node of an account's storage, with the latest birth of what is below.
-    pub(crate) fn storage_top(&self, trie: &Trie, view: &View<'_>, address: &Address) -> Result<Option<(Arc<Child>, u32)>> {
+    pub(crate) fn storage_top(
+        &self,
+        trie: &Trie,
+        view: &View<'_>,
+        address: &Address,
+    ) -> Result<Option<(Arc<Child>, u32)>> {
         match view.account(address)? {
             Some(_) => self.tries.storage(trie, &self.tries.commitment.paths(&[address.as_slice()])[0]),
             None => Ok(None),

@@ -119,12 +119,8 @@ impl Tries {
     pub(crate) fn new(arena: Arena, commitment: Box<dyn Commitment>, version: u64, sequence: u64, trie: Trie) -> Self {
         let holds = Arc::new(Holds::default());
         let held = Arc::new(HeldTrie { trie: Arc::new(trie), hold: Hold::new(&holds, sequence) });
-        let current = Current {
-            kept: BTreeMap::from([(version, held)]),
-            sequence,
-            retired_meanwhile: None,
-            unwritten_bytes: 0,
-        };
+        let current =
+            Current { kept: BTreeMap::from([(version, held)]), sequence, retired_meanwhile: None, unwritten_bytes: 0 };
         Self { arena, commitment, holds, current: current.into(), reused_beside_holds: AtomicU64::new(0) }
     }
 

@@ -67,14 +67,32 @@ pub(crate) struct StoredAccount {
 /// A record's key with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Body<'a> {
-    Slot { account: AccountId, slot: U256, value: U256 },
-    Account { address: Address, stored: StoredAccount },
-    AccountDeleted { address: Address, salt: u8 },
-    Wipe { account: AccountId },
-    Code { hash: B256, code: &'a [u8] },
+    Slot {
+        account: AccountId,
+        slot: U256,
+        value: U256,
+    },
+    Account {
+        address: Address,
+        stored: StoredAccount,
+    },
+    AccountDeleted {
+        address: Address,
+        salt: u8,
+    },
+    Wipe {
+        account: AccountId,
+    },
+    Code {
+        hash: B256,
+        code: &'a [u8],
+    },
     Block(Block),
     /// The root of the version that the frame names.
-    Root { scheme: u8, root: B256 },
+    Root {
+        scheme: u8,
+        root: B256,
+    },
 }
 
 /// A decoded record.
@@ -380,10 +398,7 @@ mod tests {
             Body::Slot { account: AccountId(u64::MAX), slot: U256::MAX, value: U256::MAX },
             Body::Slot { account: AccountId(0), slot: U256::ZERO, value: U256::ZERO },
             Body::Account { address, stored: StoredAccount { account, salt: 255 } },
-            Body::Account {
-                address,
-                stored: StoredAccount { account: Account::default(), salt: 0 },
-            },
+            Body::Account { address, stored: StoredAccount { account: Account::default(), salt: 0 } },
             Body::AccountDeleted { address, salt: 7 },
             Body::Wipe { account: AccountId(u64::MAX) },
             Body::Code { hash: B256::repeat_byte(9), code: &[0x60; 1000] },

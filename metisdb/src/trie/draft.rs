@@ -8,7 +8,7 @@ use std::sync::Arc;
 use alloy_primitives::B256;
 
 use super::{
-    Trie,
+    Loaded, Trie,
     commitment::{BranchView, Commitment, LeafView, Payload, Reference},
     nibbles::{Nibbles, PATH_NIBBLES},
     node::{Branch, Child, KeyTag, Leaf, Link, NodeRef},
@@ -60,53 +60,98 @@ pub(crate) struct Draft {
     /// How many nibbles lead to the beginning of its prefix.
     pub(crate) depth: usize,
     pub(crate) prefix: Nibbles,
+    /// Which children there are.
     mask: u16,
-    /// In the order of their nibbles; for clean ones the latest birth of what is in the arena below.
-    slots: Vec<(Slot, u32)>,
+    /// In the order of their nibbles; none is empty.
+    children: Vec<Slot>,
+    /// Latest birth of what is in the arena below the clean ones.
+    birth: u32,
 }
 
 impl Draft {
     /// A draft without children.
     pub(crate) fn new(tier: Tier, depth: usize, prefix: Nibbles) -> Self {
-        Self { tier, depth, prefix, mask: 0, slots: Vec::with_capacity(4) }
+        Self { tier, depth, prefix, mask: 0, children: Vec::new(), birth: u32::MAX }
     }
 
-    /// Adds what stands at a nibble behind all that were added before.
-    pub(crate) fn push(&mut self, nibble: u8, slot: Slot) {
-        self.add(nibble, slot, u32::MAX);
+    /// A draft with the children of a branch of the old trie.
+    pub(crate) fn of(tier: Tier, depth: usize, prefix: Nibbles, loaded: Loaded) -> Self {
+        let Loaded { mask, children, birth, .. } = loaded;
+        // A slot is as large as a child, so this moves nothing.
+        let children = children.into_iter().map(Slot::Clean).collect();
+        Self { tier, depth, prefix, mask, children, birth }
     }
 
-    /// Adds a child of the old trie.
-    pub(crate) fn push_clean(&mut self, nibble: u8, child: Child, birth: u32) {
-        self.add(nibble, Slot::Clean(child), birth);
+    fn index(&self, nibble: u8) -> usize {
+        (self.mask & ((1 << nibble) - 1)).count_ones() as usize
     }
 
-    fn add(&mut self, nibble: u8, slot: Slot, birth: u32) {
-        debug_assert!(self.mask >> nibble == 0, "children are added in order");
-        if !matches!(slot, Slot::Empty) {
-            self.mask |= 1 << nibble;
-            self.slots.push((slot, birth));
+    /// The clean child at a nibble.
+    pub(crate) fn clean_child(&self, nibble: u8) -> Option<&Child> {
+        let slot = (self.mask & 1 << nibble != 0).then(|| &self.children[self.index(nibble)]);
+        match slot {
+            Some(Slot::Clean(child)) => Some(child),
+            _ => None,
+        }
+    }
+
+    /// Takes the clean child at a nibble, with the latest birth of what is below; [`Draft::set`] has to follow.
+    pub(crate) fn take(&mut self, nibble: u8) -> Option<(Child, u32)> {
+        if self.mask & 1 << nibble == 0 {
+            return None;
+        }
+        let index = self.index(nibble);
+        match std::mem::replace(&mut self.children[index], Slot::Empty) {
+            Slot::Clean(child) => Some((child, self.birth)),
+            _ => None,
+        }
+    }
+
+    /// Says what stands at a nibble.
+    pub(crate) fn set(&mut self, nibble: u8, slot: Slot) {
+        let index = self.index(nibble);
+        match (self.mask & 1 << nibble != 0, matches!(slot, Slot::Empty)) {
+            (true, false) => self.children[index] = slot,
+            (false, false) => {
+                self.mask |= 1 << nibble;
+                self.children.insert(index, slot);
+            }
+            (true, true) => {
+                self.mask &= !(1 << nibble);
+                self.children.remove(index);
+            }
+            (false, true) => {}
         }
     }
 
     /// How many children there are.
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.children.len()
     }
 
-    /// Takes the last child: its nibble, itself and the latest birth below.
+    /// Takes the only child: its nibble, itself and the latest birth below if it is clean.
     pub(crate) fn take_only(&mut self) -> (u8, Slot, u32) {
         let nibble = self.mask.trailing_zeros() as u8;
-        let (slot, birth) = self.slots.pop().unwrap_or((Slot::Empty, 0));
-        (nibble, slot, birth)
+        (nibble, self.children.pop().unwrap_or(Slot::Empty), self.birth)
     }
 }
 
+// A list of slots becomes one of children, and the reverse, without being moved.
+const _: () = assert!(size_of::<Slot>() == size_of::<Child>());
+
 /// All drafts of an update.
-#[derive(Debug, Default)]
-pub(crate) struct Drafts {
-    drafts: Vec<Draft>,
-    leaves: Vec<DraftLeaf>,
+#[derive(Debug)]
+pub(crate) struct Drafts<'a> {
+    commitment: &'a dyn Commitment,
+    /// Until they are hashed.
+    drafts: Vec<Option<Draft>>,
+    leaves: Vec<Option<DraftLeaf>>,
+    /// What became of them, until their parents take it.
+    made: Vec<Option<Child>>,
+    made_leaves: Vec<Option<Child>>,
+    /// Drafts and leaves of storage tries before these are hashed.
+    hashed: (usize, usize),
+    memory_bytes: usize,
 }
 
 /// The trie that the drafts became.
@@ -116,74 +161,88 @@ pub(crate) struct Hashed {
     pub(crate) memory_bytes: usize,
 }
 
-impl Drafts {
-    pub(crate) fn add(&mut self, draft: Draft) -> Slot {
-        self.drafts.push(draft);
-        Slot::Draft(self.drafts.len() as u32 - 1)
-    }
-
-    pub(crate) fn add_leaf(&mut self, leaf: DraftLeaf) -> u32 {
-        self.leaves.push(leaf);
-        self.leaves.len() as u32 - 1
-    }
-
-    pub(crate) fn leaf(&self, number: u32) -> &DraftLeaf {
-        &self.leaves[number as usize]
-    }
-
-    pub(crate) fn leaf_mut(&mut self, number: u32) -> &mut DraftLeaf {
-        &mut self.leaves[number as usize]
-    }
-
-    pub(crate) fn draft_mut(&mut self, number: u32) -> &mut Draft {
-        &mut self.drafts[number as usize]
-    }
-
-    /// Hashes everything, bottom up, and makes branches of the drafts. Drafts that the structure dropped again are not among
-    /// what `top` leads to; they are hashed in vain, which is rare.
-    pub(crate) fn hash(self, commitment: &dyn Commitment, top: Slot) -> Hashed {
-        let mut hashing = Hashing {
-            commitment,
-            made: self.drafts.iter().map(|_| None).collect(),
-            made_leaves: self.leaves.iter().map(|_| None).collect(),
-            drafts: self.drafts.into_iter().map(Some).collect(),
-            leaves: self.leaves.into_iter().map(Some).collect(),
-            memory_bytes: 0,
-        };
-        for tier in [Tier::Storage, Tier::Accounts] {
-            hashing.hash_leaves(tier);
-            hashing.hash_branches(tier);
-        }
-        let top = hashing.child(top);
-        let root = commitment.root(top.as_ref().map(|child| &child.reference));
-        Hashed { trie: Trie { top: top.map(|child| as_top(child, root)), root }, memory_bytes: hashing.memory_bytes }
-    }
-}
-
 /// The topmost child of a trie, referred to by the root.
 fn as_top(child: Child, root: B256) -> Child {
     Child { reference: Reference::hash(root), link: child.link }
 }
 
-struct Hashing<'a> {
-    commitment: &'a dyn Commitment,
-    drafts: Vec<Option<Draft>>,
-    leaves: Vec<Option<DraftLeaf>>,
-    /// What became of the drafts, until their parents take it.
-    made: Vec<Option<Child>>,
-    made_leaves: Vec<Option<Child>>,
-    memory_bytes: usize,
-}
+impl<'a> Drafts<'a> {
+    /// Drafts of storage tries that are hashed at once: enough to fill the lanes, few enough to be in the processor's cache still.
+    const BATCH: usize = 256;
 
-impl Hashing<'_> {
+    pub(crate) fn new(commitment: &'a dyn Commitment) -> Self {
+        Self {
+            commitment,
+            drafts: Vec::new(),
+            leaves: Vec::new(),
+            made: Vec::new(),
+            made_leaves: Vec::new(),
+            hashed: (0, 0),
+            memory_bytes: 0,
+        }
+    }
+
+    pub(crate) fn add(&mut self, draft: Draft) -> Slot {
+        self.drafts.push(Some(draft));
+        Slot::Draft(self.drafts.len() as u32 - 1)
+    }
+
+    pub(crate) fn add_leaf(&mut self, leaf: DraftLeaf) -> u32 {
+        self.leaves.push(Some(leaf));
+        self.leaves.len() as u32 - 1
+    }
+
+    /// The path of a leaf that is not hashed.
+    pub(crate) fn path(&self, leaf: u32) -> B256 {
+        self.leaves[leaf as usize].as_ref().map_or(B256::ZERO, |leaf| leaf.path)
+    }
+
+    /// Says how many nibbles lead to a leaf that is not hashed.
+    pub(crate) fn set_depth(&mut self, leaf: u32, depth: usize) {
+        if let Some(leaf) = &mut self.leaves[leaf as usize] {
+            leaf.depth = depth;
+        }
+    }
+
+    /// A draft that is not hashed moves up, behind `prefix` and one more nibble.
+    pub(crate) fn raise(&mut self, number: u32, depth: usize, prefix: &Nibbles, nibble: u8) {
+        if let Some(draft) = &mut self.drafts[number as usize] {
+            draft.prefix = prefix.joined(nibble, &draft.prefix);
+            draft.depth = depth;
+        }
+    }
+
+    /// The storage trie of an account is complete: hashes what has come together.
+    pub(crate) fn end_storage(&mut self) {
+        if self.drafts.len() - self.hashed.0 + self.leaves.len() - self.hashed.1 >= Self::BATCH {
+            self.hash_tier(Tier::Storage);
+        }
+    }
+
+    /// Hashes everything that is left, bottom up.
+    pub(crate) fn finish(mut self, top: Slot) -> Hashed {
+        self.hash_tier(Tier::Storage);
+        self.hashed = (0, 0);
+        self.hash_tier(Tier::Accounts);
+        let top = self.child(top);
+        let root = self.commitment.root(top.as_ref().map(|child| &child.reference));
+        Hashed { trie: Trie { top: top.map(|child| as_top(child, root)), root }, memory_bytes: self.memory_bytes }
+    }
+
+    fn hash_tier(&mut self, tier: Tier) {
+        self.made.resize_with(self.drafts.len(), || None);
+        self.made_leaves.resize_with(self.leaves.len(), || None);
+        self.hash_leaves(tier);
+        self.hash_branches(tier);
+        self.hashed = (self.drafts.len(), self.leaves.len());
+    }
+
     fn hash_leaves(&mut self, tier: Tier) {
-        let numbers: Vec<usize> =
-            (0..self.leaves.len()).filter(|at| self.leaves[*at].as_ref().is_some_and(|leaf| leaf.tier == tier)).collect();
+        let is_due = |leaf: &Option<DraftLeaf>| leaf.as_ref().is_some_and(|leaf| leaf.tier == tier);
+        let numbers: Vec<usize> = (self.hashed.1..self.leaves.len()).filter(|at| is_due(&self.leaves[*at])).collect();
         let mut leaves: Vec<DraftLeaf> = numbers.iter().filter_map(|at| self.leaves[*at].take()).collect();
-        let storages: Vec<Option<Arc<Child>>> = leaves
-            .iter_mut()
-            .map(|leaf| self.storage(std::mem::replace(&mut leaf.storage, Slot::Empty)))
-            .collect();
+        let storages: Vec<Option<Arc<Child>>> =
+            leaves.iter_mut().map(|leaf| self.storage(std::mem::replace(&mut leaf.storage, Slot::Empty))).collect();
         let empty = self.commitment.root(None);
         let views: Vec<LeafView<'_>> = leaves
             .iter()
@@ -215,14 +274,14 @@ impl Hashing<'_> {
 
     fn hash_branches(&mut self, tier: Tier) {
         let mut levels: Vec<Vec<u32>> = vec![Vec::new(); PATH_NIBBLES + 1];
-        for (number, draft) in self.drafts.iter().enumerate() {
+        for (number, draft) in self.drafts.iter().enumerate().skip(self.hashed.0) {
             if let Some(draft) = draft.as_ref().filter(|draft| draft.tier == tier) {
                 levels[draft.depth].push(number as u32);
             }
         }
         for level in levels.into_iter().rev().filter(|level| !level.is_empty()) {
             let branches: Vec<Branch> = level.iter().filter_map(|number| self.branch(*number)).collect();
-            let views: Vec<BranchView> = branches.iter().map(view).collect();
+            let views: Vec<BranchView<'_>> = branches.iter().map(Branch::view).collect();
             let references = self.commitment.branches(&views);
             for ((number, branch), reference) in level.into_iter().zip(branches).zip(references) {
                 self.memory_bytes += branch.memory_bytes();
@@ -234,9 +293,9 @@ impl Hashing<'_> {
 
     /// The branch of a draft all of whose children are made.
     fn branch(&mut self, number: u32) -> Option<Branch> {
-        let draft = self.drafts[number as usize].take()?;
-        let children: Vec<Child> = draft.slots.into_iter().filter_map(|(slot, _)| self.child(slot)).collect();
-        Some(Branch::new(draft.prefix, draft.mask, children))
+        let Draft { prefix, mask, children, .. } = self.drafts[number as usize].take()?;
+        let children = children.into_iter().filter_map(|slot| self.child(slot)).collect();
+        Some(Branch::new(prefix, mask, children))
     }
 
     fn child(&mut self, slot: Slot) -> Option<Child> {
@@ -247,13 +306,4 @@ impl Hashing<'_> {
             Slot::Draft(number) => self.made[number as usize].take(),
         }
     }
-}
-
-/// What hashing needs of a branch.
-pub(crate) fn view(branch: &Branch) -> BranchView {
-    let mut children = [None; 16];
-    for (nibble, child) in branch.nibbles() {
-        children[usize::from(nibble)] = Some(child.reference);
-    }
-    BranchView { prefix: branch.prefix, children }
 }

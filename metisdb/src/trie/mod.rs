@@ -24,7 +24,7 @@ use self::{
     arena::Arena,
     commitment::BranchView,
     nibbles::Nibbles,
-    node::{Child, NodeRef, nibbles_of},
+    node::{Child, NodeRef},
 };
 use crate::error::Result;
 
@@ -51,24 +51,23 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     /// What hashing needs of it.
-    pub(crate) fn view(&self) -> BranchView {
-        let mut children = [None; 16];
-        for (nibble, child) in nibbles_of(self.mask).zip(&self.children) {
-            children[usize::from(nibble)] = Some(child.reference);
-        }
-        BranchView { prefix: self.prefix, children }
+    pub(crate) fn view(&self) -> BranchView<'_> {
+        BranchView { prefix: &self.prefix, mask: self.mask, children: &self.children }
     }
 
     /// Reads a branch, whose birth is at most `birth` if it is in the arena.
     pub(crate) fn read(arena: &Arena, node: &NodeRef, birth: u32) -> Result<Self> {
         match node {
-            NodeRef::Memory(branch) => Ok(Self {
-                prefix: branch.prefix,
-                mask: branch.mask,
-                children: branch.children.iter().map(Child::settled).collect(),
-                birth: u32::MAX,
-                bytes: 0,
-            }),
+            NodeRef::Memory(branch) => {
+                branch.children.iter().for_each(Child::prefetch);
+                Ok(Self {
+                    prefix: branch.prefix,
+                    mask: branch.mask,
+                    children: branch.children.iter().map(Child::settled).collect(),
+                    birth: u32::MAX,
+                    bytes: 0,
+                })
+            }
             NodeRef::Arena(place) => {
                 let node = arena.load(*place, birth)?;
                 let (prefix, mask, children) = (node.prefix, node.mask, node.children);

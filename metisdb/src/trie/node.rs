@@ -8,7 +8,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{arena::Place, commitment::Reference, nibbles::Nibbles};
+use super::{
+    arena::Place,
+    commitment::{BranchView, Reference},
+    nibbles::Nibbles,
+};
+use crate::prefetch;
 
 /// The lower 48 bits of the keyed hash of a leaf's plain key: enough for the index to find the key's record, which
 /// the caller tells from others by its path. Never a position in the log (rule 7).
@@ -61,15 +66,18 @@ pub(crate) enum NodeRef {
 }
 
 /// An inner node with its nibbles since its parent.
+///
+/// What is looked at when the parent is copied comes first, on the cache line of the reference count.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Branch {
-    pub(crate) prefix: Nibbles,
-    /// Which children there are; at least two.
-    pub(crate) mask: u16,
-    /// In the order of their nibbles.
-    pub(crate) children: Vec<Child>,
     /// Where a checkpoint wrote or will write it.
     pub(crate) written: Written,
+    /// In the order of their nibbles.
+    pub(crate) children: Vec<Child>,
+    /// Which children there are; at least two.
+    pub(crate) mask: u16,
+    pub(crate) prefix: Nibbles,
 }
 
 impl Branch {
@@ -79,15 +87,9 @@ impl Branch {
         Self { prefix, mask, children, written: Written::default() }
     }
 
-    /// The child at a nibble.
-    pub(crate) fn child(&self, nibble: u8) -> Option<&Child> {
-        let below = self.mask & ((1 << nibble) - 1);
-        (self.mask & 1 << nibble != 0).then(|| &self.children[below.count_ones() as usize])
-    }
-
-    /// The children with their nibbles.
-    pub(crate) fn nibbles(&self) -> impl Iterator<Item = (u8, &Child)> {
-        nibbles_of(self.mask).zip(&self.children)
+    /// What hashing needs of it.
+    pub(crate) fn view(&self) -> BranchView<'_> {
+        BranchView { prefix: &self.prefix, mask: self.mask, children: &self.children }
     }
 
     /// About how many bytes of memory it takes.
@@ -115,6 +117,15 @@ impl Link {
 }
 
 impl Child {
+    /// Brings closer what reading or copying the child will look at, if it is in memory.
+    pub(crate) fn prefetch(&self) {
+        match &self.link {
+            Link::Branch(NodeRef::Memory(branch)) => prefetch::line(Arc::as_ptr(branch).cast()),
+            Link::Leaf(Leaf { storage: Some(storage), .. }) => prefetch::line(Arc::as_ptr(storage).cast()),
+            _ => {}
+        }
+    }
+
     /// The same child with a settled link.
     pub(crate) fn settled(&self) -> Self {
         Self { reference: self.reference, link: self.link.settled() }

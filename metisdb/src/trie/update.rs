@@ -17,7 +17,7 @@ use super::{
     commitment::{Commitment, Payload},
     draft::{Draft, DraftLeaf, Drafts, Slot, Tier},
     nibbles::{Nibbles, nibble, shared},
-    node::{Branch, Child, KeyTag, Leaf, Link, NodeRef, nibbles_of},
+    node::{Branch, Child, KeyTag, Leaf, Link, NodeRef},
 };
 use crate::{error::Result, key::AccountId, log::Damage, types::Account};
 
@@ -92,11 +92,14 @@ pub(crate) fn update(
     changes: &TrieChanges,
     source: &impl LeafSource,
 ) -> Result<Updated> {
-    let mut update = Update { arena, source, changes, drafts: Drafts::default(), retired: Vec::new() };
+    if changes.accounts.is_empty() {
+        return Ok(Updated { trie: base.clone(), retired: Vec::new(), memory_bytes: 0 });
+    }
+    let mut update = Update { arena, source, changes, drafts: Drafts::new(commitment), retired: Vec::new() };
     let existing = base.top.as_ref().map_or(Existing::Nothing, |child| Existing::Child(child.settled(), u32::MAX));
     let top = update.descend(&Accounts, existing, 0, &changes.accounts)?;
     let Update { drafts, retired, .. } = update;
-    let hashed = drafts.hash(commitment, top);
+    let hashed = drafts.finish(top);
     Ok(Updated { trie: hashed.trie, retired, memory_bytes: hashed.memory_bytes })
 }
 
@@ -113,7 +116,7 @@ struct Update<'a, S> {
     arena: &'a Arena,
     source: &'a S,
     changes: &'a TrieChanges,
-    drafts: Drafts,
+    drafts: Drafts<'a>,
     retired: Vec<Retired>,
 }
 
@@ -168,6 +171,7 @@ impl<S: LeafSource> Kind<S> for Accounts {
             Existing::Child(child, _) if slots.is_empty() => Slot::Clean(child),
             storage => update.descend(&Storage(change.id), storage, 0, slots)?,
         };
+        update.drafts.end_storage();
         let Some(account) = change.account else { return Ok(None) };
         let payload = Payload::Account(account);
         Ok(Some(DraftLeaf { path: item.path, depth: 0, key: item.key, payload, storage, tier: Tier::Accounts }))
@@ -191,16 +195,20 @@ impl<S: LeafSource> Kind<S> for Storage {
         item: &Item<Option<Payload>>,
         _: Option<(Leaf, u32)>,
     ) -> Result<Option<DraftLeaf>> {
-        let leaf = |payload: &Payload| {
-            DraftLeaf::of_slot(item.path, item.key, payload.clone())
-        };
+        let leaf = |payload: &Payload| DraftLeaf::of_slot(item.path, item.key, payload.clone());
         Ok(item.change.as_ref().map(leaf))
     }
 }
 
 impl<S: LeafSource> Update<'_, S> {
     /// Applies `items`, whose paths all share their first `depth` nibbles, to what is there at that depth.
-    fn descend<K: Kind<S>>(&mut self, kind: &K, existing: Existing, depth: usize, items: &[Item<K::Change>]) -> Result<Slot> {
+    fn descend<K: Kind<S>>(
+        &mut self,
+        kind: &K,
+        existing: Existing,
+        depth: usize,
+        items: &[Item<K::Change>],
+    ) -> Result<Slot> {
         match existing {
             Existing::Nothing => self.change_leaves(kind, None, depth, items),
             Existing::Child(Child { link: Link::Leaf(leaf), .. }, birth) => {
@@ -222,6 +230,15 @@ impl<S: LeafSource> Update<'_, S> {
         depth: usize,
         items: &[Item<K::Change>],
     ) -> Result<Slot> {
+        if let [item] = items
+            && let Some(own) = old.take_if(|(leaf, _)| item.existed && leaf.key == item.key)
+        {
+            // By far the most frequent case.
+            let Some(leaf) = kind.change_leaf(self, item, Some(own))? else { return Ok(Slot::Empty) };
+            let leaf = self.drafts.add_leaf(leaf);
+            self.drafts.set_depth(leaf, depth);
+            return Ok(Slot::Leaf(leaf));
+        }
         let mut leaves = Vec::with_capacity(items.len() + 1);
         if let Some((leaf, _)) = &old
             && !items.iter().any(|item| item.existed)
@@ -231,7 +248,11 @@ impl<S: LeafSource> Update<'_, S> {
             old = None;
         }
         for item in items {
-            let own = if item.existed { Some(old.take().ok_or_else(|| self.contradiction("a leaf", "none", item.path))?) } else { None };
+            let own = if item.existed {
+                Some(old.take().ok_or_else(|| self.contradiction("a leaf", "none", item.path))?)
+            } else {
+                None
+            };
             if let Some((leaf, _)) = &own
                 && leaf.key != item.key
             {
@@ -242,7 +263,7 @@ impl<S: LeafSource> Update<'_, S> {
             }
         }
         if leaves.len() > 1 {
-            leaves.sort_unstable_by_key(|leaf| self.drafts.leaf(*leaf).path);
+            leaves.sort_unstable_by_key(|leaf| self.drafts.path(*leaf));
         }
         self.build(kind.tier(), depth, &leaves)
     }
@@ -252,10 +273,10 @@ impl<S: LeafSource> Update<'_, S> {
         let (first, last) = match leaves {
             [] => return Ok(Slot::Empty),
             [leaf] => {
-                self.drafts.leaf_mut(*leaf).depth = depth;
+                self.drafts.set_depth(*leaf, depth);
                 return Ok(Slot::Leaf(*leaf));
             }
-            [first, .., last] => (self.drafts.leaf(*first).path, self.drafts.leaf(*last).path),
+            [first, .., last] => (self.drafts.path(*first), self.drafts.path(*last)),
         };
         let branching = shared(&first, &last);
         if first == last {
@@ -264,46 +285,51 @@ impl<S: LeafSource> Update<'_, S> {
         let mut draft = Draft::new(tier, depth, Nibbles::of(&first, depth, branching));
         let mut rest = leaves;
         while let Some(leaf) = rest.first() {
-            let step = nibble(&self.drafts.leaf(*leaf).path, branching);
-            let count = rest.partition_point(|leaf| nibble(&self.drafts.leaf(*leaf).path, branching) <= step);
+            let step = nibble(&self.drafts.path(*leaf), branching);
+            let count = rest.partition_point(|leaf| nibble(&self.drafts.path(*leaf), branching) <= step);
             let (group, behind) = rest.split_at(count);
             rest = behind;
-            draft.push(step, self.build(tier, branching + 1, group)?);
+            let slot = self.build(tier, branching + 1, group)?;
+            draft.set(step, slot);
         }
         Ok(self.drafts.add(draft))
     }
 
     /// Applies items to a branch.
-    fn merge<K: Kind<S>>(&mut self, kind: &K, parts: Loaded, depth: usize, items: &[Item<K::Change>]) -> Result<Slot> {
-        let common = |item: Option<&Item<K::Change>>| item.map_or(parts.prefix.len(), |item| parts.prefix.shared_with(&item.path, depth));
+    fn merge<K: Kind<S>>(&mut self, kind: &K, loaded: Loaded, depth: usize, items: &[Item<K::Change>]) -> Result<Slot> {
+        let prefix = loaded.prefix;
+        let common =
+            |item: Option<&Item<K::Change>>| item.map_or(prefix.len(), |item| prefix.shared_with(&item.path, depth));
         let matched = common(items.first()).min(common(items.last()));
         let branching = depth + matched;
-        let mut draft = Draft::new(kind.tier(), depth, parts.prefix.first(matched));
-        let mut olds = if matched == parts.prefix.len() {
-            let olds = nibbles_of(parts.mask).zip(parts.children);
-            olds.map(|(nibble, child)| (nibble, Existing::Child(child, parts.birth))).collect()
+        let (mut draft, mut inner) = if matched == prefix.len() {
+            (Draft::of(kind.tier(), depth, prefix, loaded), None)
         } else {
             // The branch moves down: the items leave its prefix in the middle.
-            let inner = Loaded { prefix: parts.prefix.without_first(matched + 1), ..parts };
-            vec![(parts.prefix.get(matched), Existing::Branch(inner))]
-        }
-        .into_iter()
-        .peekable();
+            let inner = Loaded { prefix: prefix.without_first(matched + 1), ..loaded };
+            (Draft::new(kind.tier(), depth, prefix.first(matched)), Some((prefix.get(matched), inner)))
+        };
+        items
+            .iter()
+            .filter_map(|item| draft.clean_child(nibble(&item.path, branching)))
+            .for_each(|child| self.arena.prefetch(child));
         let mut rest = items;
         loop {
-            let step = match (olds.peek().map(|(nibble, _)| *nibble), rest.first().map(|item| nibble(&item.path, branching))) {
+            let next = rest.first().map(|item| nibble(&item.path, branching));
+            let step = match (inner.as_ref().map(|(step, _)| *step), next) {
                 (Some(old), Some(new)) => old.min(new),
                 (Some(step), None) | (None, Some(step)) => step,
                 (None, None) => break,
             };
-            let old = olds.next_if(|(nibble, _)| *nibble == step).map_or(Existing::Nothing, |(_, old)| old);
             let count = rest.partition_point(|item| nibble(&item.path, branching) <= step);
             let (group, behind) = rest.split_at(count);
             rest = behind;
-            match old {
-                Existing::Child(child, birth) if group.is_empty() => draft.push_clean(step, child, birth),
-                old => draft.push(step, self.descend(kind, old, branching + 1, group)?),
-            }
+            let existing = match inner.take_if(|(own, _)| *own == step) {
+                Some((_, inner)) => Existing::Branch(inner),
+                None => draft.take(step).map_or(Existing::Nothing, |(child, birth)| Existing::Child(child, birth)),
+            };
+            let slot = self.descend(kind, existing, branching + 1, group)?;
+            draft.set(step, slot);
         }
         let path = items.first().map_or(B256::ZERO, |item| item.path);
         self.finish(kind, draft, &path)
@@ -319,28 +345,23 @@ impl<S: LeafSource> Update<'_, S> {
         let (step, slot, birth) = draft.take_only();
         match slot {
             Slot::Leaf(leaf) => {
-                self.drafts.leaf_mut(leaf).depth = draft.depth;
+                self.drafts.set_depth(leaf, draft.depth);
                 Ok(Slot::Leaf(leaf))
             }
             Slot::Draft(index) => {
-                let below = self.drafts.draft_mut(index);
-                below.prefix = draft.prefix.joined(step, &below.prefix);
-                below.depth = draft.depth;
+                self.drafts.raise(index, draft.depth, &draft.prefix, step);
                 Ok(Slot::Draft(index))
             }
             Slot::Clean(Child { link: Link::Leaf(leaf), .. }) => {
                 let prefix = Nibbles::of(path, 0, draft.depth + draft.prefix.len()).joined(step, &Nibbles::EMPTY);
                 let leaf = self.resolve(kind, &leaf, &prefix)?;
-                self.drafts.leaf_mut(leaf).depth = draft.depth;
+                self.drafts.set_depth(leaf, draft.depth);
                 Ok(Slot::Leaf(leaf))
             }
             Slot::Clean(Child { link: Link::Branch(node), .. }) => {
-                let parts = self.take_apart(node, birth)?;
-                let mut joined = Draft::new(kind.tier(), draft.depth, draft.prefix.joined(step, &parts.prefix));
-                for (nibble, child) in nibbles_of(parts.mask).zip(parts.children) {
-                    joined.push_clean(nibble, child, parts.birth);
-                }
-                Ok(self.drafts.add(joined))
+                let loaded = self.take_apart(node, birth)?;
+                let prefix = draft.prefix.joined(step, &loaded.prefix);
+                Ok(self.drafts.add(Draft::of(kind.tier(), draft.depth, prefix, loaded)))
             }
             Slot::Empty => Ok(Slot::Empty),
         }

@@ -29,7 +29,9 @@ use crate::{
         Damage, crc32c,
         segment::{FORMAT_VERSION, Identity},
     },
+    prefetch,
     storage::{Map, Storage, StorageFile},
+    trie::node::{Child, Link, NodeRef},
 };
 
 const MAGIC: [u8; 8] = *b"METISARN";
@@ -212,6 +214,21 @@ impl Arena {
         pages
     }
 
+    /// Brings a child closer that will be read.
+    pub(crate) fn prefetch(&self, child: &Child) {
+        let place = match &child.link {
+            Link::Branch(NodeRef::Arena(place)) => place,
+            Link::Branch(NodeRef::Memory(branch)) => return prefetch::line(Arc::as_ptr(branch).cast()),
+            Link::Leaf(_) => return,
+        };
+        let (number, offset) = (place.get() / self.identity.segment_bytes, place.get() % self.identity.segment_bytes);
+        if let Some(extent) = self.extents.read().get(&number) {
+            for line in 0..4 {
+                prefetch::line(extent.map.as_ptr().wrapping_add(offset as usize + 64 * line));
+            }
+        }
+    }
+
     /// Makes the file of a new extent, with the lowest number that is not in use.
     fn create_extent(&self) -> Result<u64> {
         let number = {
@@ -266,7 +283,11 @@ impl Arena {
         let number = self.create_extent()?;
         let page = self.pages.lock().take_free(number * self.identity.segment_bytes, floor);
         page.ok_or_else(|| {
-            Damage::new("a free page in a new extent", "none").at("arena", self.storage.path().join(file_name(number)), 0)
+            Damage::new("a free page in a new extent", "none").at(
+                "arena",
+                self.storage.path().join(file_name(number)),
+                0,
+            )
         })
     }
 }

@@ -133,10 +133,8 @@ fn plan(arena: &Arena, written: &mut Written, floor: u64) -> Result<()> {
             used = 0;
             written.extents.insert(page / arena.identity.segment_bytes);
         }
-        let place = Place::new(page + used).ok_or(crate::Error::LimitReached {
-            what: "the arena of the trie",
-            limit: Place::LIMIT,
-        })?;
+        let place = Place::new(page + used)
+            .ok_or(crate::Error::LimitReached { what: "the arena of the trie", limit: Place::LIMIT })?;
         node.written.plan(place);
         written.bytes.push(bytes as u16);
         used += bytes;

@@ -49,7 +49,7 @@ impl Commitment for Ethereum {
         nodes.references()
     }
 
-    fn branches(&self, branches: &[BranchView]) -> Vec<Reference> {
+    fn branches(&self, branches: &[BranchView<'_>]) -> Vec<Reference> {
         let mut nodes = Nodes::with_capacity(branches.len(), 300);
         for branch in branches {
             nodes.push(|out| encode_branch(branch, out));
@@ -58,7 +58,7 @@ impl Commitment for Ethereum {
         let extended: Vec<usize> = (0..branches.len()).filter(|index| !branches[*index].prefix.is_empty()).collect();
         let mut nodes = Nodes::with_capacity(extended.len(), 70);
         for index in &extended {
-            nodes.push(|out| encode_extension(&branches[*index].prefix, &references[*index], out));
+            nodes.push(|out| encode_extension(branches[*index].prefix, &references[*index], out));
         }
         for (index, reference) in extended.iter().zip(nodes.references()) {
             references[*index] = reference;
@@ -133,16 +133,35 @@ pub(crate) fn encode_leaf(leaf: &LeafView<'_>, out: &mut Vec<u8>) {
 }
 
 /// Appends a branch: sixteen children and an empty value.
-pub(crate) fn encode_branch(branch: &BranchView, out: &mut Vec<u8>) {
-    framed(LIST, out, |out| {
-        for child in &branch.children {
-            match child {
-                Some(child) => encode_reference(child, out),
-                None => out.push(STRING),
-            }
+pub(crate) fn encode_branch(branch: &BranchView<'_>, out: &mut Vec<u8>) {
+    let present = branch.children.iter().map(|child| reference_bytes(&child.reference)).sum::<usize>();
+    list_prefix(present + 17 - branch.children.len(), out);
+    let mut children = branch.children.iter();
+    for nibble in 0..16 {
+        let present = branch.mask & 1 << nibble != 0;
+        match present.then(|| children.next()).flatten() {
+            Some(child) => encode_reference(&child.reference, out),
+            None => out.push(STRING),
         }
-        out.push(STRING);
-    });
+    }
+    out.push(STRING);
+}
+
+/// Bytes of a reference inside its parent.
+fn reference_bytes(reference: &Reference) -> usize {
+    reference.as_bytes().len() + usize::from(reference.as_hash().is_some())
+}
+
+/// Appends what stands before a list whose contents take so many bytes.
+fn list_prefix(length: usize, out: &mut Vec<u8>) {
+    match length {
+        0..SHORT => out.push(LIST + length as u8),
+        SHORT..=0xff => out.extend_from_slice(&[LIST + 0x38, length as u8]),
+        _ => {
+            debug_assert!(length < 1 << 16, "no node is longer");
+            out.extend_from_slice(&[LIST + 0x39, (length >> 8) as u8, length as u8]);
+        }
+    }
 }
 
 /// Appends an extension: `[hex-prefix of the nibbles, reference]`.
@@ -220,4 +239,3 @@ fn hex_prefix(nibbles: &Nibbles, is_leaf: bool, out: &mut Vec<u8>) {
     bytes[1..length].copy_from_slice(pairs.packed());
     string(&bytes[..length], out);
 }
-

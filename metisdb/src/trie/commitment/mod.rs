@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 use alloy_primitives::{B256, U256};
 
-use super::nibbles::Nibbles;
+use super::{nibbles::Nibbles, node::Child};
 use crate::types::Account;
 
 /// How a node is referred to by its parent: its hash or, where the scheme says so, its own few bytes.
@@ -77,12 +77,14 @@ pub(crate) struct LeafView<'a> {
 }
 
 /// A branch to be hashed.
-#[derive(Clone, Debug)]
-pub(crate) struct BranchView {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BranchView<'a> {
     /// Nibbles between the parent and the branch.
-    pub(crate) prefix: Nibbles,
-    /// The children that there are.
-    pub(crate) children: [Option<Reference>; 16],
+    pub(crate) prefix: &'a Nibbles,
+    /// Which children there are.
+    pub(crate) mask: u16,
+    /// In the order of their nibbles.
+    pub(crate) children: &'a [Child],
 }
 
 /// A scheme of commitment.
@@ -94,7 +96,7 @@ pub(crate) trait Commitment: Debug + Send + Sync {
     fn leaves(&self, leaves: &[LeafView<'_>]) -> Vec<Reference>;
 
     /// How parents refer to these branches.
-    fn branches(&self, branches: &[BranchView]) -> Vec<Reference>;
+    fn branches(&self, branches: &[BranchView<'_>]) -> Vec<Reference>;
 
     /// The root of a trie whose topmost node has this reference; of the empty trie, if there is none.
     fn root(&self, top: Option<&Reference>) -> B256;
