@@ -1,15 +1,17 @@
 //! Examining a database: the files against their checksums, the index against the log.
 
 use crate::{
+    audit,
     error::{Error, Result},
     image,
     log::{
         Damage,
         frame::{self, FrameHeader, FrameKind},
-        record::Record,
+        record::{Body, Record},
         scan::{self, Cursor, SegmentFile},
         segment::SegmentHeader,
     },
+    snapshot::Snapshot,
     store::{Shared, Store},
     superblock::{self, SegmentRow},
 };
@@ -21,7 +23,8 @@ pub enum CheckLevel {
     #[default]
     Quick,
     /// All of that; every frame and every record of the log; and for every record that a readable version can reach, that
-    /// the index leads to it. Reads the whole log.
+    /// the index leads to it. Then the trie: every node against its hash, every leaf against its record, and the root of every
+    /// version that can be read, computed and compared with the one that was committed. Reads the whole log and the whole trie.
     Full,
 }
 
@@ -43,6 +46,14 @@ pub struct CheckReport {
     pub log_bytes: u64,
     /// Records that are the newest of their key.
     pub newest_records: u64,
+    /// Branches of the newest version's trie, each read and hashed.
+    pub trie_nodes: u64,
+    /// Accounts in it, each compared with its record.
+    pub accounts: u64,
+    /// Slots in it, each compared with its record.
+    pub slots: u64,
+    /// Versions whose root was computed and compared with the one that was committed.
+    pub roots: u64,
 }
 
 pub(crate) fn check(store: &Shared, level: CheckLevel) -> Result<CheckReport> {
@@ -61,15 +72,33 @@ pub(crate) fn check(store: &Shared, level: CheckLevel) -> Result<CheckReport> {
     let (files, version, floor) = files(store, &state.newest.segments)?;
     report.segments = files.len() as u64;
     if level == CheckLevel::Full {
-        let pin = store.pins.pin(version).ok();
-        let mut examination = Examination { store, version, floor, report: &mut report };
-        let result = examination.run(&files);
-        if let Some(pin) = pin {
-            store.pins.release(&pin);
+        let snapshot = store.pins.pin(version).ok().map(|pin| Snapshot::new(store.clone(), pin));
+        let mut examination =
+            Examination { store, version, floor, live_accounts: 0, live_slots: 0, report: &mut report };
+        examination.run(&files)?;
+        let live = (examination.live_accounts, examination.live_slots);
+        if let Some(snapshot) = snapshot {
+            audit_trie(store, &snapshot, live, &mut report)?;
         }
-        result?;
     }
     Ok(report)
+}
+
+/// The trie, and the roots of all versions that stay readable while they are looked at.
+fn audit_trie(store: &Shared, snapshot: &Snapshot, live: (u64, u64), report: &mut CheckReport) -> Result<()> {
+    let oldest = (store.pins.horizon()..=snapshot.version()).find_map(|version| snapshot.at(version).ok());
+    let oldest_version = oldest.as_ref().map_or(snapshot.version(), Snapshot::version);
+    let found = audit::audit(store, snapshot, oldest_version)?;
+    report.trie_nodes = found.nodes;
+    report.accounts = found.accounts;
+    report.slots = found.slots;
+    report.roots = found.roots;
+    if (found.accounts, found.slots) != live {
+        let expected = format!("{} accounts and {} slots, as in the log", live.0, live.1);
+        let damage = Damage::new(expected, format!("{} and {}", found.accounts, found.slots));
+        return Err(damage.at("trie", store.lookup.storage.path(), 0));
+    }
+    Ok(())
 }
 
 /// The files of the log as they are now, the last one up to its newest frame; the newest version in them; and the oldest
@@ -100,6 +129,8 @@ struct Examination<'s> {
     store: &'s Store,
     version: u64,
     floor: u64,
+    live_accounts: u64,
+    live_slots: u64,
     report: &'s mut CheckReport,
 }
 
@@ -142,9 +173,27 @@ impl Examination<'_> {
         }
         let newest = lookup.find_key(&key, self.version)?;
         match newest {
-            Some(found) if found.position == position => self.report.newest_records += 1,
+            Some(found) if found.position == position => {
+                self.report.newest_records += 1;
+                self.count_live(record)?;
+            }
             Some(found) if found.record.version > record.version => {}
             found => self.expect(found.map(|found| found.position), position)?,
+        }
+        Ok(())
+    }
+
+    /// Counts what has a leaf in the trie.
+    fn count_live(&mut self, newest: &Record<'_>) -> Result<()> {
+        let lookup = &self.store.lookup;
+        match newest.body {
+            Body::Account { .. } => self.live_accounts += 1,
+            Body::Slot { account, value, .. } if !value.is_zero() => {
+                let hidden =
+                    lookup.wipes.may_contain(account) && lookup.is_wiped(account, newest.version, self.version)?;
+                self.live_slots += u64::from(!hidden);
+            }
+            _ => {}
         }
         Ok(())
     }

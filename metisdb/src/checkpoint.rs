@@ -13,6 +13,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use alloy_primitives::B256;
+use parking_lot::{MutexGuard, RwLockWriteGuard};
 
 use crate::{
     error::{Error, Result},
@@ -21,7 +22,7 @@ use crate::{
         frame::{FrameBuilder, FrameHeader, FrameKind},
         segment,
     },
-    probe,
+    probe, roots,
     store::{CheckpointState, Shared, Store, Writer},
     superblock::{ImageReference, SegmentRow, Superblock, TopReference, TrieReference},
     trie::{
@@ -59,8 +60,16 @@ pub(crate) fn checkpoint(store: &Store, thoroughness: Thoroughness) -> Result<()
     if thoroughness == Thoroughness::Requested && (!state.leaving.is_empty() || holds_dead_pages(store, &state)) {
         // What only the older superblock needs goes once both are newer.
         repeat_superblock(store, &mut state)?;
+        store.tries.arena.give_back_free_pages(reuse_floor(store, &state))?;
     }
     Ok(())
+}
+
+/// What was retired from the trie at or before this sequence is needed by no trie in memory and by neither superblock (T1).
+fn reuse_floor(store: &Store, state: &CheckpointState) -> u64 {
+    let held = if probe::skip("page-reuse-holds") { u64::MAX } else { store.tries.floor() };
+    let on_disk = state.older_trie_sequence.min(state.newest.trie.sequence);
+    if probe::skip("page-reuse-superblocks") { held } else { held.min(on_disk) }
 }
 
 fn take(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) -> Result<()> {
@@ -68,7 +77,9 @@ fn take(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) 
     store.log.prove(&store.writer.lock().tail)?;
     store.tries.prune(&store.pins);
     sweep(store, state, thoroughness)?;
+    let gate = roots::close_gate(store)?;
     let mut captured = capture(store, state);
+    drop(gate);
     if is_up_to_date(&captured, state) {
         store.tries.end_checkpoint(None);
         return Ok(());
@@ -90,7 +101,7 @@ fn take(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) 
     }
     superblock.durable_upto = store.log.durable_upto();
     write_superblock(store, &superblock)?;
-    store.writer.lock().checkpoint_position = superblock.checkpoint_position;
+    store.checkpoint_position.store(superblock.checkpoint_position, Ordering::Relaxed);
     state.older_trie_sequence = state.newest.trie.sequence;
     drop_unneeded(store, state, superblock, dead)?;
     metrics::histogram!("metisdb.checkpoint_seconds").record(started.elapsed());
@@ -139,13 +150,17 @@ fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness)
         return Ok(());
     }
     for _ in 0..parts {
-        let _writer = store.writer.lock();
+        let gate = roots::close_gate(store)?;
+        let writer = store.writer.lock();
         let (_, newest) = store.tries.newest();
         let swept = sweep::sweep(&store.tries.arena, &newest.trie, state.next_swept, full_bytes)?;
         state.next_swept = state.next_swept.wrapping_add(1);
         if let Some(Swept { trie, retired, memory_bytes }) = swept {
             store.tries.replace_newest(trie, retired, memory_bytes as u64);
         }
+        // Commits that wait come first.
+        MutexGuard::unlock_fair(writer);
+        RwLockWriteGuard::unlock_fair(gate);
     }
     Ok(())
 }
@@ -159,13 +174,7 @@ fn write_trie(store: &Store, state: &CheckpointState, captured: &mut Captured) -
     };
     let generation = u32::try_from(captured.superblock.generation)
         .map_err(|_| Error::LimitReached { what: "the number of checkpoints", limit: u64::from(u32::MAX) })?;
-    let reusable = if probe::skip("page-reuse-holds") { u64::MAX } else { tries.floor() };
-    let on_disk = if probe::skip("page-reuse-superblocks") {
-        u64::MAX
-    } else {
-        state.older_trie_sequence.min(state.newest.trie.sequence)
-    };
-    let floor = reusable.min(on_disk).min(captured.superblock.trie.sequence);
+    let floor = reuse_floor(store, state).min(captured.superblock.trie.sequence);
     let mut throttle = Throttle::new(store.options.checkpoint_bytes_per_second);
     let reused_before = tries.arena.pages.lock().reused;
     let written = writer::write(&tries.arena, top, generation, floor, &mut throttle)?;
@@ -315,7 +324,7 @@ fn drop_unneeded(store: &Store, state: &mut CheckpointState, superblock: Superbl
     // If the folder cannot be listed now, the next checkpoint finds the old images.
     let images = storage.list().unwrap_or_default().into_iter().filter_map(|name| image::parse_file_name(&name));
     names.extend(images.filter(|generation| Some(*generation) != in_force).map(image::file_name));
-    let floor = state.older_trie_sequence.min(state.newest.trie.sequence).min(store.tries.floor());
+    let floor = reuse_floor(store, state);
     let extents = store.tries.arena.drop_free_extents(floor)?;
     if names.is_empty() && extents == 0 {
         return Ok(());
@@ -360,7 +369,8 @@ pub(crate) fn relieve(store: &Store) -> Result<()> {
 
 /// Starts a checkpoint on a thread of its own if the log behind the last one has grown enough, or nodes of the trie take half of the memory that
 /// they may, and none is under way.
-pub(crate) fn start_if_due(store: &Shared, since_last: u64) {
+pub(crate) fn start_if_due(store: &Shared) {
+    let since_last = store.log.appended_upto().saturating_sub(store.checkpoint_position.load(Ordering::Relaxed));
     let index_bytes = store.lookup.index.entries() * 8;
     let due =
         store.options.checkpoint_log_bytes.max(index_bytes.min(store.options.checkpoint_log_bytes.saturating_mul(64)));

@@ -24,7 +24,7 @@ use crate::{
         frame::{FrameBuilder, FrameHeader, FrameKind},
         record::{Body, ROOT_BYTES, Record, SCHEME_ETHEREUM, VERSION_LIMIT},
     },
-    probe,
+    probe, roots,
     stage::{self, Staged},
     store::{Shared, Store, Writer},
     tries::NewTrie,
@@ -76,6 +76,7 @@ pub(crate) fn commit(store: &Shared, changes: &Changes, durability: Durability) 
     store.check_writable()?;
     checkpoint::relieve(store)?;
     let started = Instant::now();
+    let _gate = roots::close_gate(store)?;
     let mut writer = store.writer.lock();
     let (_, base) = store.tries.newest();
     let view = store.view(store.pins.head(), &[]);
@@ -213,7 +214,6 @@ pub(crate) fn finish(
     durability: Durability,
     started: Instant,
 ) -> Commit {
-    let since_checkpoint = appended.end - writer.checkpoint_position;
     drop(writer);
     let (version, bytes) = (appended.version, appended.end - appended.position);
     metrics::counter!("metisdb.commits").increment(1);
@@ -221,6 +221,6 @@ pub(crate) fn finish(
     metrics::histogram!("metisdb.commit_seconds").record(started.elapsed());
     tracing::trace!(version, records = staged.records.len(), bytes, ?durability, "committed");
     store.counters.commits.fetch_add(1, Ordering::Relaxed);
-    checkpoint::start_if_due(store, since_checkpoint);
+    checkpoint::start_if_due(store);
     Commit { store: store.clone(), version, end: appended.end }
 }

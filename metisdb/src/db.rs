@@ -11,6 +11,7 @@ use crate::{
     options::Options,
     proposal::{self, Proposal},
     recover::{self, Access},
+    roots::{self, DeferredRoot},
     snapshot::Snapshot,
     stats::{self, Stats},
     storage::{DiskStorage, Storage},
@@ -178,6 +179,17 @@ impl Db {
         commit::commit(&self.store, changes, durability)
     }
 
+    /// As [`Db::commit`], but visible before its root is known: the root is computed behind the execution, in order, on a thread of its
+    /// own, and delivered by the handle. At most [`Options::max_deferred_roots`] are outstanding. Proposals and other commits wait for them.
+    ///
+    /// After a crash the versions are there all the same, and their roots are computed anew.
+    ///
+    /// # Errors
+    /// As [`Db::commit`].
+    pub fn commit_deferred(&self, changes: &Changes, durability: Durability) -> Result<(Commit, DeferredRoot)> {
+        roots::commit_deferred(&self.store, changes, durability)
+    }
+
     /// Computes the state that changes on a snapshot lead to, without making anything of it visible; see [`Proposal`]. Takes no
     /// lock and does not wait for commits; any number of proposals may be made at once, on any threads.
     ///
@@ -215,6 +227,7 @@ impl Db {
     /// # Errors
     /// As [`Db::checkpoint`]. The handle is gone all the same; what was acknowledged is durable.
     pub fn close(self) -> Result<()> {
+        roots::wait_for_thread(&self.store);
         checkpoint::wait_for_started(&self.store);
         match checkpoint::close(&self.store) {
             Err(Error::ReadOnly) => Ok(()),
@@ -225,6 +238,7 @@ impl Db {
 
 impl Drop for Db {
     fn drop(&mut self) {
+        roots::wait_for_thread(&self.store);
         checkpoint::wait_for_started(&self.store);
     }
 }

@@ -10,11 +10,12 @@ use crate::{
 };
 
 /// The files of a small database, as `spec/vectors/v1` has them.
-const FILES: [(&str, &[u8]); 4] = [
+const FILES: [(&str, &[u8]); 5] = [
     ("segment.0000000001", include_bytes!("../../spec/vectors/v1/segment.0000000001")),
     ("index.0000000003", include_bytes!("../../spec/vectors/v1/index.0000000003")),
     ("superblock.0", include_bytes!("../../spec/vectors/v1/superblock.0")),
     ("superblock.1", include_bytes!("../../spec/vectors/v1/superblock.1")),
+    ("arena.0000000001", include_bytes!("../../spec/vectors/v1/arena.0000000001")),
 ];
 const SEGMENT_BYTES: usize = 1 << 16;
 /// Bytes of input that make one patch: file, offset, value.
@@ -31,6 +32,7 @@ pub fn recovery(bytes: &[u8]) {
     let Some((mend, patches)) = bytes.split_first() else { return };
     let mut files: Vec<(&str, Vec<u8>)> = FILES.iter().map(|(name, bytes)| (*name, bytes.to_vec())).collect();
     files[0].1.resize(SEGMENT_BYTES, 0);
+    files[4].1.resize(SEGMENT_BYTES, 0);
     for patch in patches.chunks_exact(PATCH_BYTES) {
         let file = &mut files[usize::from(patch[0]) % FILES.len()].1;
         let at = usize::from(u16::from_le_bytes([patch[1], patch[2]])) % file.len();

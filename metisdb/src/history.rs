@@ -22,7 +22,8 @@ impl VersionRow {
     pub(crate) const EMPTY: Self = Self { version: 0, position: 0, root: Some(EMPTY_ROOT) };
 }
 
-/// The rows of all versions that can still be read, oldest first, without gaps.
+/// The rows of the versions that can still be read, oldest first. Only versions that changed nothing may have none: a segment with
+/// nothing but their frames is dropped, and a rebuild does not find them.
 #[derive(Debug, Default)]
 pub(crate) struct History(Mutex<VecDeque<VersionRow>>);
 
@@ -64,11 +65,9 @@ impl History {
         self.0.lock().iter().copied().collect()
     }
 
-    /// Positions of the changes of the versions behind `after`, up to `upto`; `None` if one of them is not known.
-    pub(crate) fn positions(&self, after: u64, upto: u64) -> Option<Vec<u64>> {
+    /// Positions of the changes of the versions behind `after`, up to `upto`. A version without a row changed nothing.
+    pub(crate) fn positions(&self, after: u64, upto: u64) -> Vec<u64> {
         let rows = self.0.lock();
-        let positions: Vec<u64> =
-            rows.iter().filter(|row| row.version > after && row.version <= upto).map(|row| row.position).collect();
-        (positions.len() as u64 == upto - after).then_some(positions)
+        rows.iter().filter(|row| row.version > after && row.version <= upto).map(|row| row.position).collect()
     }
 }

@@ -73,9 +73,4 @@ impl Ledger {
     pub(crate) fn wipe(&mut self, account: AccountId, version: u64) {
         self.wiped.insert(account, version);
     }
-
-    /// Whether a slot record of `version` is hidden by a later wipe (rule 9: records of the wiping commit come after it).
-    pub(crate) fn is_wiped(&self, account: AccountId, version: u64) -> bool {
-        self.wiped.get(&account).is_some_and(|wiped| version < *wiped)
-    }
 }

@@ -29,6 +29,7 @@ compile_error!("MetisDB needs a Unix: Linux for production, others for developme
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little")))]
 compile_error!("MetisDB needs a 64-bit little-endian target");
 
+mod audit;
 mod changes;
 mod check;
 mod checkpoint;
@@ -52,10 +53,13 @@ mod prefetch;
 mod probe;
 pub mod proof;
 mod proposal;
+mod prove;
+mod range;
 mod recover;
 mod regrow;
 mod replay;
 mod retrace;
+mod roots;
 mod snapshot;
 mod stage;
 mod stats;
@@ -77,6 +81,8 @@ pub use self::{
     error::{Error, Result},
     options::Options,
     proposal::Proposal,
+    range::{Accounts, Slots},
+    roots::DeferredRoot,
     snapshot::Snapshot,
     stats::Stats,
     types::{Account, Block, Key, MAX_CODE_BYTES, Value},

@@ -28,6 +28,8 @@ pub struct Options {
     pub(crate) checkpoint_bytes_per_second: u64,
     pub(crate) max_unsynced_bytes: u64,
     pub(crate) max_unwritten_trie_bytes: u64,
+    pub(crate) max_deferred_roots: usize,
+    pub(crate) rebuild: bool,
     pub(crate) allow_network_filesystem: bool,
     /// Bits of the address hash that make the account id: tests force collisions.
     #[cfg(test)]
@@ -48,6 +50,8 @@ impl Default for Options {
             checkpoint_bytes_per_second: 256 << 20,
             max_unsynced_bytes: 64 << 20,
             max_unwritten_trie_bytes: 256 << 20,
+            max_deferred_roots: 16,
+            rebuild: false,
             allow_network_filesystem: false,
             #[cfg(test)]
             account_id_mask: u64::MAX,
@@ -115,6 +119,20 @@ impl Options {
     /// Most bytes that pipelined commits may leave unsynced: a commit that goes beyond syncs first. 64 MiB by default.
     pub fn max_unsynced_bytes(mut self, bytes: u64) -> Self {
         self.max_unsynced_bytes = bytes;
+        self
+    }
+
+    /// How many roots may be outstanding: [`Db::commit_deferred`](crate::Db::commit_deferred) computes the oldest one first when
+    /// there are so many. 16 by default.
+    pub fn max_deferred_roots(mut self, count: usize) -> Self {
+        self.max_deferred_roots = count;
+        self
+    }
+
+    /// Open without the image of the index and without the trie's arena, as if they were lost: both are made anew from the log, and the
+    /// root is compared with the one in it. For a database whose derived files are suspect.
+    pub fn rebuild(mut self, rebuild: bool) -> Self {
+        self.rebuild = rebuild;
         self
     }
 

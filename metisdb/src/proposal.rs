@@ -12,6 +12,8 @@ use crate::{
     checkpoint,
     commit::{self, Commit, Durability},
     error::{Error, Result},
+    proof::AccountProof,
+    prove, roots,
     snapshot::Snapshot,
     stage::{self, Staged},
     store::Store,
@@ -138,6 +140,14 @@ impl Proposal {
         Ok(top.map_or_else(|| self.store().tries.commitment.root(None), |(top, _)| B256::new(*top.reference.padded())))
     }
 
+    /// Proves an account and some of its slots against [`Proposal::root`].
+    ///
+    /// # Errors
+    /// [`Error::Corruption`].
+    pub fn proof(&self, address: &Address, slots: &[U256]) -> Result<AccountProof> {
+        prove::prove(&self.store().tries, &self.inner.held, &self.view(), address, slots)
+    }
+
     /// An account, or `None` where it does not exist.
     ///
     /// # Errors
@@ -186,6 +196,7 @@ impl Proposal {
         store.check_writable()?;
         checkpoint::relieve(store)?;
         let started = Instant::now();
+        let _gate = roots::close_gate(store)?;
         let mut writer = store.writer.lock();
         let newest = store.pins.head();
         let parent = self.inner.parent.version();

@@ -27,7 +27,7 @@ use crate::{
     replay::Replay,
     storage::{Lock, Storage, StorageFile},
     store::Store,
-    superblock::{self, SegmentRow, Superblock, TrieReference},
+    superblock::{self, SegmentRow, Superblock, TopReference, TrieReference},
     trie::arena,
 };
 
@@ -120,6 +120,10 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
         return Err(Error::NotADatabase { path: storage.path() });
     }
     let mut superblocks = superblock::read(&*storage)?.ok_or_else(|| Error::NotADatabase { path: storage.path() })?;
+    if options.rebuild {
+        superblocks.newest.image = None;
+        superblocks.newest.trie.top = TopReference::Absent;
+    }
     let newest = &superblocks.newest.clone();
     let files = open_files(&*storage, &folder, newest)?;
     let last_known = newest.segments.last().map_or(0, |row| row.number);

@@ -227,10 +227,8 @@ impl Regrowth<'_> {
         let lookup = self.known.lookup;
         let is_newest = |found: Option<crate::lookup::Found<'_>>| found.is_some_and(|found| found.position == position);
         match record.body {
-            Body::Account { address, stored } => {
-                if is_newest(lookup.find_account(&address, self.known.version)?) {
-                    self.chunk.accounts.insert(lookup.hasher.account_id(&address, stored.salt), address);
-                }
+            Body::Account { address, stored } if is_newest(lookup.find_account(&address, self.known.version)?) => {
+                self.chunk.accounts.insert(lookup.hasher.account_id(&address, stored.salt), address);
             }
             Body::Slot { account, slot, value } if !value.is_zero() => {
                 let found = lookup.find_slot(account, &slot, self.known.version)?;

@@ -32,6 +32,7 @@ use crate::{
     pins::Pins,
     regrow::{self, Known},
     retrace::ChangedKeys,
+    roots::PendingRoots,
     storage::{Lock, Storage},
     store::{CheckpointState, Counters, Store, Writer},
     superblock::Superblock,
@@ -149,10 +150,6 @@ impl Replay {
             Ok(FrameKind::Changes) => {}
             Ok(FrameKind::Root) => return self.replay_root(header, bytes),
             _ => return Ok(()),
-        }
-        // Where segments were dropped, the versions in them are not readable any more.
-        if self.versions.back().is_some_and(|row| row.version + 1 != header.version) {
-            self.versions.clear();
         }
         self.versions.push_back(VersionRow { version: header.version, position: header.position, root: None });
         self.replayed.push((header.version, header.position + header.frame_bytes() as u64));
@@ -318,7 +315,9 @@ impl Replay {
             history,
             log,
             lookup: self.lookup,
-            writer: Writer { tail, ledger: self.ledger, checkpoint_position }.into(),
+            pending: PendingRoots::default(),
+            checkpoint_position: checkpoint_position.into(),
+            writer: Writer { tail, ledger: self.ledger }.into(),
             checkpoint: CheckpointState { newest, leaving, proven: false, older_trie_sequence, next_swept: 0 }.into(),
             counters: Counters::default(),
             lock,

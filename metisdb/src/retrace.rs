@@ -21,6 +21,7 @@ use crate::{
         segment::{Segment, SegmentHeader},
     },
     lookup::Lookup,
+    roots,
     store::Store,
     trie::{
         node::KeyTag,
@@ -133,17 +134,17 @@ fn accounts(
 
 /// The trie of a version that the caller has pinned: kept, or made from the newest one.
 pub(crate) fn trie_at(store: &Store, version: u64) -> Result<Arc<HeldTrie>> {
+    roots::settle(store, version)?;
     if let Some(kept) = store.tries.kept(version) {
         return Ok(kept);
     }
     let (newest, base) = store.tries.newest();
-    let positions = store.history.positions(version, newest).ok_or_else(|| {
-        Damage::new(format!("the changes of versions {version} to {newest}"), "not all").at(
-            "log",
-            store.lookup.storage.path(),
-            0,
-        )
-    })?;
+    trie_from(store, newest, &base, version)
+}
+
+/// The trie of `version` made from that of a later one. The caller has pinned both.
+pub(crate) fn trie_from(store: &Store, newest: u64, base: &HeldTrie, version: u64) -> Result<Arc<HeldTrie>> {
+    let positions = store.history.positions(version, newest);
     let mut keys = ChangedKeys::default();
     for position in positions {
         let (header, bytes) = read_frame(&store.lookup, position)?;

@@ -10,6 +10,9 @@ use crate::{
     log::record::Body,
     lookup::Lookup,
     pins::Pin,
+    proof::AccountProof,
+    prove,
+    range::{Accounts, Slots},
     retrace,
     store::Shared,
     trie::node::Child,
@@ -100,6 +103,23 @@ impl Snapshot {
     pub fn storage_root(&self, address: &Address) -> Result<B256> {
         let top = self.storage_top(address)?;
         Ok(top.map_or_else(|| self.store().tries.commitment.root(None), |(top, _)| B256::new(*top.reference.padded())))
+    }
+
+    /// Proves an account and some of its slots, present or absent, to anyone who knows the root: [`AccountProof::verify`].
+    /// Asks the trie, as [`Snapshot::storage_root`] does.
+    pub fn proof(&self, address: &Address, slots: &[U256]) -> Result<AccountProof> {
+        prove::prove(&self.store().tries, &*self.trie()?, &self.view(), address, slots)
+    }
+
+    /// The accounts in the order of the Keccak-256 hashes of their addresses, from a hash on: hash, address, account. After an error an
+    /// iterator goes on behind what it could not read, if it can.
+    pub fn accounts(&self, from: B256) -> Result<Accounts<'_>> {
+        Accounts::new(self, from)
+    }
+
+    /// The slots of an account that are set, in the order of the Keccak-256 hashes of their numbers, from a hash on: hash, number, value.
+    pub fn slots(&self, address: &Address, from: B256) -> Result<Slots<'_>> {
+        Slots::new(self, address, from)
     }
 
     fn storage_top(&self, address: &Address) -> Result<Option<(Arc<Child>, u32)>> {

@@ -52,6 +52,8 @@ pub struct Stats {
     pub unsynced_bytes: u64,
     /// Bytes of the log that opening after a crash would replay.
     pub replay_bytes: u64,
+    /// Versions whose roots are not computed yet.
+    pub deferred_roots: u64,
     /// Commits since the database was opened.
     pub commits: u64,
     /// Checkpoints since the database was opened.
@@ -91,7 +93,8 @@ pub(crate) fn stats(store: &Shared) -> Stats {
         dropped_segments: counters.dropped_segments.load(Ordering::Relaxed),
         dropped_bytes: counters.dropped_bytes.load(Ordering::Relaxed),
         unsynced_bytes: appended.saturating_sub(store.log.durable_upto()),
-        replay_bytes: appended.saturating_sub(writer.checkpoint_position),
+        replay_bytes: appended.saturating_sub(store.checkpoint_position.load(Ordering::Relaxed)),
+        deferred_roots: store.pending.len() as u64,
         commits: counters.commits.load(Ordering::Relaxed),
         checkpoints: counters.checkpoints.load(Ordering::Relaxed),
     }

@@ -19,6 +19,7 @@ use crate::{
     lookup::Lookup,
     options::Options,
     pins::Pins,
+    roots::PendingRoots,
     stage::Staged,
     storage::Lock,
     superblock::Superblock,
@@ -35,6 +36,9 @@ pub(crate) struct Store {
     pub(crate) pins: Pins,
     pub(crate) tries: Tries,
     pub(crate) history: History,
+    pub(crate) pending: PendingRoots,
+    /// Where the newest checkpoint stands in the log.
+    pub(crate) checkpoint_position: AtomicU64,
     pub(crate) writer: Mutex<Writer>,
     /// Held while a checkpoint is taken.
     pub(crate) checkpoint: Mutex<CheckpointState>,
@@ -60,8 +64,6 @@ impl fmt::Debug for Store {
 pub(crate) struct Writer {
     pub(crate) tail: Tail,
     pub(crate) ledger: Ledger,
-    /// Where the newest checkpoint stands in the log.
-    pub(crate) checkpoint_position: u64,
 }
 
 /// What the superblocks on disk say.

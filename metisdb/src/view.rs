@@ -39,8 +39,6 @@ impl From<&Found<'_>> for Superseded {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known<'a> {
     pub(crate) body: Body<'a>,
-    /// Version of the record; `u64::MAX` in a proposal.
-    pub(crate) version: u64,
     pub(crate) superseded: Option<Superseded>,
 }
 
@@ -59,15 +57,11 @@ impl<'a> View<'a> {
     pub(crate) fn find(&self, hash: u64, is_key: impl Fn(&Body<'_>) -> bool) -> Result<Option<Known<'a>>> {
         for staged in self.staged.iter().rev() {
             if let Some(body) = staged.find(KeyTag::of(hash), &is_key) {
-                return Ok(Some(Known { body, version: u64::MAX, superseded: None }));
+                return Ok(Some(Known { body, superseded: None }));
             }
         }
         let found = self.lookup.find(hash, self.version, is_key)?;
-        Ok(found.map(|found| Known {
-            body: found.record.body,
-            version: found.record.version,
-            superseded: Some(Superseded::from(&found)),
-        }))
+        Ok(found.map(|found| Known { body: found.record.body, superseded: Some(Superseded::from(&found)) }))
     }
 
     /// The newest record of an account, a tombstone included.

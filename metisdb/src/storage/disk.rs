@@ -232,6 +232,10 @@ impl StorageFile for DiskFile {
         reserve(&self.file, offset, length).map_err(self.failed("reserve", offset))
     }
 
+    fn give_back(&self, offset: u64, length: u64) -> Result<()> {
+        give_back(&self.file, offset, length).map_err(self.failed("give back", offset))
+    }
+
     fn allocated_bytes(&self) -> Result<u64> {
         Ok(self.file.metadata().map_err(self.failed("stat", 0))?.blocks() * STAT_BLOCK_BYTES)
     }
@@ -343,6 +347,25 @@ fn reserve(file: &File, offset: u64, length: u64) -> io::Result<()> {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         answer => Ok(answer?),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn give_back(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    use rustix::{
+        fs::{FallocateFlags, fallocate},
+        io::{Errno, retry_on_intr},
+    };
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match retry_on_intr(|| fallocate(file, hole, offset, length)) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        answer => Ok(answer?),
+    }
+}
+
+/// Only Linux makes holes this way; elsewhere the space stays taken.
+#[cfg(not(target_os = "linux"))]
+fn give_back(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Ok(())
 }
 
 /// Only Linux reserves without touching contents and length; elsewhere a write can run out of space.

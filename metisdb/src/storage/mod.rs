@@ -76,6 +76,10 @@ pub trait StorageFile: Debug + Send + Sync {
     /// so that writing there cannot run out of space. Contents and length stay as they are.
     fn reserve(&self, offset: u64, length: u64) -> Result<()>;
 
+    /// Gives back the space that `[offset, offset + length)` takes, as far as the filesystem can: the bytes read as zero, or stay as they
+    /// are. The length stays as it is.
+    fn give_back(&self, offset: u64, length: u64) -> Result<()>;
+
     /// Bytes that the file takes on the device.
     fn allocated_bytes(&self) -> Result<u64>;
 

@@ -221,6 +221,10 @@ impl StorageFile for ControlledFile {
     fn set_length(&self, length: u64) -> Result<()> {
         self.file.set_length(length)
     }
+    fn give_back(&self, offset: u64, length: u64) -> Result<()> {
+        self.file.give_back(offset, length)
+    }
+
     fn reserve(&self, offset: u64, length: u64) -> Result<()> {
         self.file.reserve(offset, length)
     }

@@ -18,6 +18,7 @@ use crate::{
     },
     storage::{SimulatedDisk, Storage},
     superblock::SuperblockHeader,
+    trie::arena::{ExtentHeader, bytes},
 };
 
 const FORMAT: &str = include_str!("../../../spec/format.md");
@@ -56,6 +57,8 @@ fn the_tables_of_the_format_are_those_of_the_code() {
     assert_table("Image header", ImageHeader::BYTES, ImageHeader::FIELDS);
     assert_table("Record header", record::HEADER_BYTES, record::FIELDS);
     assert_table("Table header", TableHeader::BYTES, TableHeader::FIELDS);
+    assert_table("Extent header", ExtentHeader::BYTES, ExtentHeader::FIELDS);
+    assert_table("Node header", bytes::HEADER_BYTES, bytes::FIELDS);
 }
 
 #[test]
@@ -104,9 +107,9 @@ fn vectors() -> PathBuf {
 
 const SEGMENT_BYTES: usize = 1 << 16;
 
-/// The golden form of a file: of a segment, the zeros behind the log are left out.
+/// The golden form of a file: of a segment and of the arena, the zeros at the end are left out.
 fn golden_form<'b>(name: &str, bytes: &'b [u8]) -> &'b [u8] {
-    if !name.starts_with("segment.") {
+    if !name.starts_with("segment.") && !name.starts_with("arena.") {
         return bytes;
     }
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -147,7 +150,7 @@ fn an_old_database_stays_readable() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
         let mut bytes = std::fs::read(entry.path()).unwrap();
-        if name.starts_with("segment.") {
+        if name.starts_with("segment.") || name.starts_with("arena.") {
             bytes.resize(SEGMENT_BYTES, 0);
         }
         old.put_file(&name, bytes);

@@ -79,6 +79,11 @@ impl StorageFile for SimulatedFile {
         outcome.map_err(self.failed("reserve", offset))
     }
 
+    /// Zeros, written: the space stays taken, which a filesystem may do, too.
+    fn give_back(&self, offset: u64, length: u64) -> Result<()> {
+        self.write_all_at(&vec![0; length as usize], offset)
+    }
+
     fn allocated_bytes(&self) -> Result<u64> {
         self.look(|node| Ok(node.visible.allocated_bytes())).map_err(self.failed("stat", 0))
     }

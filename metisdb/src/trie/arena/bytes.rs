@@ -127,7 +127,7 @@ pub(crate) fn encode(
     }
     debug_assert_eq!(out.len() - start, kinds.node_bytes(prefix.len()));
     let checksum = checksum(&out[start..], place);
-    out[start..start + BIRTH_AT].copy_from_slice(&checksum.to_le_bytes());
+    out[start + CHECKSUM_AT..start + BIRTH_AT].copy_from_slice(&checksum.to_le_bytes());
 }
 
 fn encode_child(out: &mut Vec<u8>, child: &Child, place_of: &impl Fn(&NodeRef) -> Place) {

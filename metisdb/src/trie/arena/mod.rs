@@ -130,8 +130,9 @@ impl Arena {
         if length == self.identity.segment_bytes {
             file.read_exact_at(&mut bytes, 0)?;
         }
-        if bytes != self.header(number).encode() {
-            let damage = Damage::new("the header of this extent", "another one");
+        let header = ExtentHeader::decode(&bytes);
+        if header != self.header(number) {
+            let damage = Damage::new("the header of this extent", format!("that of {}, {length} bytes", header.number));
             return Err(damage.at("arena", file.path(), 0));
         }
         let map = file.map(length)?;
@@ -263,6 +264,18 @@ impl Arena {
             self.pages.lock().extents.remove(number);
         }
         Ok(free.len())
+    }
+
+    /// Gives back the space of free pages that were written before.
+    pub(crate) fn give_back_free_pages(&self, floor: u64) -> Result<()> {
+        let runs = self.pages.lock().forget_free_runs(floor);
+        for (start, bytes) in runs {
+            let extent = self.extents.read().get(&(start / self.identity.segment_bytes)).cloned();
+            if let Some(extent) = extent {
+                extent.file.give_back(start % self.identity.segment_bytes, bytes)?;
+            }
+        }
+        Ok(())
     }
 
     /// Bytes that the files take on the device.

@@ -138,6 +138,24 @@ impl Pages {
         page.map_or(PAGE_BYTES, |page| u64::from(page.live_bytes))
     }
 
+    /// Runs of free pages that were written before, as place and bytes; from now on they are as if they were not.
+    pub(crate) fn forget_free_runs(&mut self, floor: u64) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for (number, pages) in &mut self.extents {
+            for (index, page) in
+                pages.iter_mut().enumerate().skip(1).filter(|(_, page)| page.died > 0 && page.is_free(floor))
+            {
+                *page = Page::default();
+                let start = number * self.extent_bytes + index as u64 * PAGE_BYTES;
+                match runs.last_mut() {
+                    Some((first, bytes)) if *first + *bytes == start => *bytes += PAGE_BYTES,
+                    _ => runs.push((start, PAGE_BYTES)),
+                }
+            }
+        }
+        runs
+    }
+
     /// Extents all of whose pages are free.
     pub(crate) fn free_extents(&self, floor: u64) -> Vec<u64> {
         let free = self.extents.iter().filter(|(_, pages)| pages[1..].iter().all(|page| page.is_free(floor)));

@@ -1,0 +1,221 @@
+//! Deferred roots: commits that are visible before their root is known.
+//!
+//! The roots are computed one after the other, in the order of the versions, by a thread of their own or by whoever needs one first. Each
+//! is written to the log in a frame of its own; where that is missing after a crash, recovery computes the root anew.
+//!
+//! Lock order: gate, then `computing`, then the commit lock. The gate is shared by deferred commits; whoever needs the newest version's trie
+//! holds it alone, so that no root can be outstanding meanwhile.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use alloy_primitives::B256;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+
+use crate::{
+    changes::Changes,
+    checkpoint,
+    commit::{self, Commit, Durability, ROOT_FRAME_BYTES},
+    error::{Error, Result},
+    log::frame::FrameKind,
+    pins::Pin,
+    stage::{self, Staged},
+    store::{Shared, Store, Writer},
+};
+
+/// The root of a version that was committed before it was known.
+#[derive(Clone, Debug)]
+pub struct DeferredRoot {
+    store: Shared,
+    version: u64,
+}
+
+impl DeferredRoot {
+    /// The version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether the root is known.
+    pub fn is_ready(&self) -> bool {
+        self.store.history.row(self.version).is_none_or(|row| row.root.is_some())
+    }
+
+    /// The root. Blocks until it is computed, on this thread if no other has begun; earlier versions' roots come first.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`]; [`Error::VersionNotRetained`] if it was asked for so late that the version is gone; [`Error::ForkedProcess`].
+    pub fn wait(&self) -> Result<B256> {
+        self.store.check_process()?;
+        settle(&self.store, self.version)?;
+        let root = self.store.history.row(self.version).and_then(|row| row.root);
+        root.ok_or_else(|| Error::VersionNotRetained {
+            requested: self.version,
+            oldest: self.store.pins.horizon(),
+            newest: self.store.pins.head(),
+        })
+    }
+}
+
+/// A version without a root.
+#[derive(Debug)]
+struct Pending {
+    version: u64,
+    staged: Arc<Staged>,
+    /// Holds the version before: its trie is what the root begins with.
+    pin: Pin,
+}
+
+/// The versions whose roots are outstanding.
+#[derive(Debug, Default)]
+pub(crate) struct PendingRoots {
+    gate: RwLock<()>,
+    queue: Mutex<VecDeque<Pending>>,
+    /// Held while a root is computed.
+    computing: Mutex<()>,
+    thread_running: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl PendingRoots {
+    /// How many roots are outstanding.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.lock().len()
+    }
+}
+
+/// Commits changes without waiting for their root.
+pub(crate) fn commit_deferred(
+    store: &Shared,
+    changes: &Changes,
+    durability: Durability,
+) -> Result<(Commit, DeferredRoot)> {
+    store.check_writable()?;
+    checkpoint::relieve(store)?;
+    while store.pending.len() >= store.options.max_deferred_roots.max(1) {
+        settle_next(store, u64::MAX)?;
+    }
+    let started = Instant::now();
+    let gate = store.pending.gate.read();
+    let mut writer = store.writer.lock();
+    let before = store.pins.head();
+    let staged = stage::stage(&store.view(before, &[]), changes, &|_| Ok(true))?;
+    let appended = commit::append(store, &mut writer, &staged, None, durability)?;
+    let pin = store.pins.pin_newest();
+    let root = DeferredRoot { store: store.clone(), version: appended.version };
+    let staged = Arc::new(staged);
+    // Before anyone can see the version and ask for its root.
+    store.pending.queue.lock().push_back(Pending { version: appended.version, staged: staged.clone(), pin });
+    commit::publish(store, &mut writer, &staged, &appended, None);
+    let commit = commit::finish(store, writer, &staged, &appended, durability, started);
+    drop(gate);
+    start_thread(store);
+    Ok((commit, root))
+}
+
+/// Computes all outstanding roots and keeps further ones from coming: the newest version has its trie while the guard lives.
+pub(crate) fn close_gate(store: &Store) -> Result<RwLockWriteGuard<'_, ()>> {
+    let gate = store.pending.gate.write();
+    settle(store, u64::MAX)?;
+    Ok(gate)
+}
+
+/// Computes the outstanding roots of versions up to one, oldest first.
+pub(crate) fn settle(store: &Store, upto: u64) -> Result<()> {
+    while settle_next(store, upto)? {}
+    Ok(())
+}
+
+/// Computes the oldest outstanding root if it is of a version up to one. Returns whether there was one.
+fn settle_next(store: &Store, upto: u64) -> Result<bool> {
+    let _computing = store.pending.computing.lock();
+    let taken = {
+        let mut queue = store.pending.queue.lock();
+        if queue.front().is_none_or(|pending| pending.version > upto) {
+            return Ok(false);
+        }
+        queue.pop_front()
+    };
+    let Some(pending) = taken else { return Ok(false) };
+    match compute(store, &pending) {
+        Ok(()) => {
+            store.pins.release(&pending.pin);
+            Ok(true)
+        }
+        Err(error) => {
+            // It stays outstanding, and so do all behind it.
+            store.pending.queue.lock().push_front(pending);
+            Err(error)
+        }
+    }
+}
+
+fn compute(store: &Store, pending: &Pending) -> Result<()> {
+    let (_, base) = store.tries.newest();
+    let view = store.view(pending.version - 1, &[]);
+    let new = store.tries.update(&base.trie, &pending.staged.trie, &view)?;
+    let root = new.trie.root;
+    let mut writer = store.writer.lock();
+    write_root(store, &mut writer, pending.version, root);
+    store.tries.install(pending.version, new, &store.pins);
+    store.history.set_root(pending.version, root);
+    Ok(())
+}
+
+/// Writes the root to the log. If that fails the root is computed once more after a crash.
+fn write_root(store: &Store, writer: &mut Writer, version: u64, root: B256) {
+    let written =
+        store.log.reserve(&store.lookup.table, &mut writer.tail, ROOT_FRAME_BYTES as u64).and_then(|position| {
+            let frame = commit::root_frame(position, version, root);
+            store.log.append(&mut writer.tail, [(frame, FrameKind::Root)], version)
+        });
+    if let Err(error) = written {
+        tracing::warn!(%error, version, "a deferred root was not written to the log");
+    }
+}
+
+/// Starts the thread that computes outstanding roots, unless it runs.
+fn start_thread(store: &Shared) {
+    if store.pending.thread_running.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let own = Arc::clone(store);
+    let mut noted = store.pending.thread.lock();
+    let spawned = std::thread::Builder::new().name("metisdb-roots".into()).spawn(move || {
+        loop {
+            let outcome = settle(&own, u64::MAX);
+            own.pending.thread_running.store(false, Ordering::Release);
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "a deferred root could not be computed; it will be tried again when it is asked for");
+                return;
+            }
+            // One may have come since the last look.
+            if own.pending.len() == 0 || own.pending.thread_running.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    });
+    match spawned {
+        Ok(thread) => *noted = Some(thread),
+        Err(_) => store.pending.thread_running.store(false, Ordering::Release),
+    }
+}
+
+/// Waits for the thread, so that it does not hold the lock longer than the handle.
+pub(crate) fn wait_for_thread(store: &Store) {
+    if store.check_process().is_err() {
+        return;
+    }
+    let thread = store.pending.thread.lock().take();
+    if let Some(thread) = thread {
+        // A panic there was reported there.
+        let _ = thread.join();
+    }
+}
