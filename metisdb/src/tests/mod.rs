@@ -11,6 +11,7 @@ mod processes;
 mod readers;
 mod regressions;
 mod spec;
+mod trie_updates;
 mod trie_vectors;
 
 use std::{

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{
     Random, mix,
     naive_trie::{NaiveAccount, hashed, root, state_root, storage_root},
+    trie_updates::Bench,
 };
 
 /// The vectors' folder; `None`, with a word on the standard error output, where it is not on this machine.
@@ -88,6 +89,9 @@ fn ethereum_trie_tests() {
             let expected: B256 = content["root"].as_str().unwrap().parse().unwrap();
             let secure = name.contains("secure");
             assert_eq!(root_after(&steps, secure), expected, "{name}, {case}");
+            if secure {
+                assert_own_roots(&steps, expected, &format!("{name}, {case}"));
+            }
             checked += 1;
             // Files with a list of steps mean that order; an object has none.
             let any_order = content["in"].is_object();
@@ -98,6 +102,18 @@ fn ethereum_trie_tests() {
         }
     }
     assert!(checked > 0, "there are vectors");
+}
+
+/// The same of the database's own trie: step by step, in two updates, and all at once. Its paths are hashes, as all paths of states: so
+/// of the vectors those with plain keys, some of which begin others, are for the naive trie alone.
+fn assert_own_roots(steps: &[(Vec<u8>, Option<Vec<u8>>)], expected: B256, case: &str) {
+    for steps_at_once in [1, steps.len().div_ceil(2), steps.len()] {
+        let mut bench = Bench::new();
+        for steps in steps.chunks(steps_at_once) {
+            bench.apply(&steps.iter().map(|(key, value)| (keccak256(key), value.clone())).collect());
+        }
+        assert_eq!(bench.root(), expected, "{case}, {steps_at_once} steps at once");
+    }
 }
 
 /// No trie is asked: the file tells the order of keys that every walk over one has to keep.
