@@ -86,15 +86,6 @@ impl Draft {
         (self.mask & ((1 << nibble) - 1)).count_ones() as usize
     }
 
-    /// The clean child at a nibble.
-    pub(crate) fn clean_child(&self, nibble: u8) -> Option<&Child> {
-        let slot = (self.mask & 1 << nibble != 0).then(|| &self.children[self.index(nibble)]);
-        match slot {
-            Some(Slot::Clean(child)) => Some(child),
-            _ => None,
-        }
-    }
-
     /// Takes the clean child at a nibble, with the latest birth of what is below; [`Draft::set`] has to follow.
     pub(crate) fn take(&mut self, nibble: u8) -> Option<(Child, u32)> {
         if self.mask & 1 << nibble == 0 {

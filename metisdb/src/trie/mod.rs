@@ -6,6 +6,7 @@
 //! * `nibbles`, `commitment`, `node`: paths; how a scheme hashes; branches in memory.
 //! * `arena`: nodes on disk.
 //! * `update`, `draft`: from a trie and changes to a new trie, the structure first, then the hashes level by level.
+//! * `warm`: prefetching for updates.
 //! * `walk`: finding one leaf, or all in the order of their paths.
 //! * `sweep`: moving nodes out of pages that are mostly dead.
 
@@ -17,6 +18,7 @@ pub(crate) mod node;
 pub(crate) mod sweep;
 pub(crate) mod update;
 pub(crate) mod walk;
+mod warm;
 
 use alloy_primitives::B256;
 

@@ -18,6 +18,7 @@ use super::{
     draft::{Draft, DraftLeaf, Drafts, Slot, Tier},
     nibbles::{Nibbles, nibble, shared},
     node::{Branch, Child, KeyTag, Leaf, Link, NodeRef},
+    warm,
 };
 use crate::{error::Result, key::AccountId, log::Damage, types::Account};
 
@@ -126,6 +127,8 @@ trait Kind<S: LeafSource> {
     /// The account whose storage it is.
     fn account(&self) -> Option<AccountId>;
     fn tier(&self) -> Tier;
+    /// Brings what is below a child closer, for these items.
+    fn warm(&self, update: &Update<'_, S>, child: &Child, depth: usize, items: &[Item<Self::Change>]);
     /// The leaf that a change makes of what was there; `None` if there is none.
     fn change_leaf(
         &self,
@@ -148,6 +151,10 @@ impl<S: LeafSource> Kind<S> for Accounts {
 
     fn tier(&self) -> Tier {
         Tier::Accounts
+    }
+
+    fn warm(&self, update: &Update<'_, S>, child: &Child, depth: usize, items: &[Item<AccountChange>]) {
+        warm::warm(update.arena, child, depth, items, update.changes);
     }
 
     fn change_leaf(
@@ -187,6 +194,10 @@ impl<S: LeafSource> Kind<S> for Storage {
 
     fn tier(&self) -> Tier {
         Tier::Storage
+    }
+
+    fn warm(&self, _: &Update<'_, S>, _: &Child, _: usize, _: &[Item<Option<Payload>>]) {
+        // That of the accounts went into their storage.
     }
 
     fn change_leaf(
@@ -309,10 +320,6 @@ impl<S: LeafSource> Update<'_, S> {
             let inner = Loaded { prefix: prefix.without_first(matched + 1), ..loaded };
             (Draft::new(kind.tier(), depth, prefix.first(matched)), Some((prefix.get(matched), inner)))
         };
-        items
-            .iter()
-            .filter_map(|item| draft.clean_child(nibble(&item.path, branching)))
-            .for_each(|child| self.arena.prefetch(child));
         let mut rest = items;
         loop {
             let next = rest.first().map(|item| nibble(&item.path, branching));
@@ -328,6 +335,12 @@ impl<S: LeafSource> Update<'_, S> {
                 Some((_, inner)) => Existing::Branch(inner),
                 None => draft.take(step).map_or(Existing::Nothing, |(child, birth)| Existing::Child(child, birth)),
             };
+            if let Existing::Child(child, _) = &existing
+                && items.len() > *warm::ITEMS.end()
+                && warm::ITEMS.contains(&group.len())
+            {
+                kind.warm(self, child, branching + 1, group);
+            }
             let slot = self.descend(kind, existing, branching + 1, group)?;
             draft.set(step, slot);
         }

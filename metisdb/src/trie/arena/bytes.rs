@@ -4,12 +4,14 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::B256;
+
 use super::Place;
 use crate::{
     log::{Damage, crc32c},
     trie::{
         commitment::Reference,
-        nibbles::Nibbles,
+        nibbles::{Nibbles, PATH_NIBBLES, nibble},
         node::{Child, KeyTag, Leaf, Link, NodeRef, nibbles_of},
     },
 };
@@ -185,6 +187,35 @@ pub(crate) fn decode(bytes: &[u8], place: Place) -> Result<Node, Damage> {
     let children = decode_children(&kinds, &node[at..]).ok_or_else(impossible)?;
     let birth = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
     Ok(Node { birth, prefix, mask: kinds.children, children, bytes: length })
+}
+
+/// Where a path leads that enters the node with so many nibbles behind it: to a branch, with the nibbles behind it there; or, past a leaf and
+/// `into_storage`, to the topmost branch of the storage. Nothing is verified: for prefetching only.
+pub(crate) fn peek(node: &[u8], path: &B256, depth: usize, into_storage: bool) -> Option<(Place, Option<usize>)> {
+    let flags = *node.get(FLAGS_AT)?;
+    let prefix_nibbles = usize::from(flags & PREFIX_MASK);
+    let branching = depth + prefix_nibbles;
+    if branching >= PATH_NIBBLES {
+        return None;
+    }
+    let mask_at = |at: usize| node.get(at..at + 2).map(|two| u16::from_le_bytes([two[0], two[1]]));
+    let (children, leaves) = (mask_at(CHILDREN_AT)?, mask_at(LEAVES_AT)?);
+    let mut at = HEADER_BYTES + prefix_nibbles.div_ceil(2);
+    at += if flags & FLAG_EMBEDDED != 0 { 2 } else { 0 };
+    let (storage, storage_leaves) = if flags & FLAG_STORAGE != 0 { (mask_at(at)?, mask_at(at + 2)?) } else { (0, 0) };
+    at += if flags & FLAG_STORAGE != 0 { 4 } else { 0 };
+    let bit = 1 << nibble(path, branching);
+    let before = (children & (bit - 1)).count_ones() + (storage & (bit - 1)).count_ones();
+    let is_leaf = leaves & bit != 0;
+    if children & bit == 0 || is_leaf && (!into_storage || storage & bit == 0 || storage_leaves & bit != 0) {
+        return None;
+    }
+    let index = before as usize + usize::from(is_leaf);
+    let link = at + index * ENTRY_BYTES + REFERENCE_BYTES;
+    let mut wide = [0; 8];
+    wide[..LINK_BYTES].copy_from_slice(node.get(link..link + LINK_BYTES)?);
+    let place = Place::new(u64::from_le_bytes(wide))?;
+    Some((place, (!is_leaf).then_some(branching + 1)))
 }
 
 fn decode_children(kinds: &Kinds, entries: &[u8]) -> Option<Vec<Child>> {

@@ -16,6 +16,7 @@ pub(crate) mod writer;
 
 use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, sync::Arc};
 
+use alloy_primitives::B256;
 use parking_lot::{Mutex, RwLock};
 
 use self::{
@@ -31,11 +32,12 @@ use crate::{
     },
     prefetch,
     storage::{Map, Storage, StorageFile},
-    trie::node::{Child, Link, NodeRef},
 };
 
 const MAGIC: [u8; 8] = *b"METISARN";
 const NAME_PREFIX: &str = "arena.";
+/// Half of a full branch; the processor goes on by itself.
+const PREFETCHED_LINES: usize = 5;
 
 /// A node's place: its byte in the arena, where extent `n` covers `[n * extent_bytes, (n + 1) * extent_bytes)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -215,19 +217,33 @@ impl Arena {
         pages
     }
 
-    /// Brings a child closer that will be read.
-    pub(crate) fn prefetch(&self, child: &Child) {
-        let place = match &child.link {
-            Link::Branch(NodeRef::Arena(place)) => place,
-            Link::Branch(NodeRef::Memory(branch)) => return prefetch::line(Arc::as_ptr(branch).cast()),
-            Link::Leaf(_) => return,
-        };
+    /// Brings a node closer that will be read.
+    pub(crate) fn prefetch(&self, place: Place) {
         let (number, offset) = (place.get() / self.identity.segment_bytes, place.get() % self.identity.segment_bytes);
         if let Some(extent) = self.extents.read().get(&number) {
-            for line in 0..4 {
+            for line in 0..PREFETCHED_LINES {
                 prefetch::line(extent.map.as_ptr().wrapping_add(offset as usize + 64 * line));
             }
         }
+    }
+
+    /// Where a path leads from the node at a place, unverified: see [`bytes::peek`].
+    pub(crate) fn peek(
+        &self,
+        place: Place,
+        path: &B256,
+        depth: usize,
+        into_storage: bool,
+    ) -> Option<(Place, Option<usize>)> {
+        if self.through_files {
+            return None;
+        }
+        let (number, offset) = (place.get() / self.identity.segment_bytes, place.get() % self.identity.segment_bytes);
+        let extents = self.extents.read();
+        let extent = extents.get(&number)?;
+        // SAFETY: as in `Arena::load`; a place that is read out of a damaged node leads into a map all the same, or is refused.
+        let bytes = unsafe { extent.map.bytes(offset as usize, (PAGE_BYTES - offset % PAGE_BYTES) as usize) };
+        bytes::peek(bytes, path, depth, into_storage)
     }
 
     /// Makes the file of a new extent, with the lowest number that is not in use.
