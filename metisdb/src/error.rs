@@ -28,8 +28,8 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// Bytes on disk are not what was written. The database is left untouched; restore the file
-    /// from a copy.
-    #[error("{what} is corrupt in {} at byte {offset}: expected {expected}, got {got}; restore the file from a copy", path.display())]
+    /// from a copy, or, where they are derived from the log, open it with [`Options::rebuild`](crate::Options::rebuild).
+    #[error("{what} is corrupt in {} at byte {offset}: expected {expected}, got {got}; {}", path.display(), remedy(what))]
     Corruption {
         /// What was being read, for example `frame` or `superblock`.
         what: &'static str,
@@ -166,6 +166,15 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+}
+
+/// What to do about damage of this kind.
+fn remedy(what: &str) -> &'static str {
+    match what {
+        // A writer beside a read-only handle may also have written it again.
+        "node" | "arena" | "trie" => "open the database again, with `Options::rebuild` if that does not help",
+        _ => "restore the file from a copy",
+    }
 }
 
 impl Error {

@@ -188,7 +188,7 @@ impl Replay {
             self.ledger.retire(record.version, *old, superseded.body.padded_bytes());
         }
         if record.version > self.checkpoint_version {
-            self.keys.add(&record.body);
+            self.keys.add(record);
         }
         match record.body {
             Body::Wipe { account } => {

@@ -17,7 +17,7 @@ use crate::{
     log::{
         Damage,
         frame::{self, FrameHeader, FrameKind},
-        record::Body,
+        record::{Body, Record},
         segment::{Segment, SegmentHeader},
     },
     lookup::Lookup,
@@ -36,13 +36,14 @@ use crate::{
 pub(crate) struct ChangedKeys {
     accounts: BTreeSet<Address>,
     slots: BTreeMap<AccountId, BTreeSet<U256>>,
-    wiped: BTreeSet<AccountId>,
+    /// With the version of the first wipe.
+    wiped: BTreeMap<AccountId, u64>,
 }
 
 impl ChangedKeys {
     /// A record lies in the range.
-    pub(crate) fn add(&mut self, body: &Body<'_>) {
-        match *body {
+    pub(crate) fn add(&mut self, record: &Record<'_>) {
+        match record.body {
             Body::Account { address, .. } | Body::AccountDeleted { address, .. } => {
                 self.accounts.insert(address);
             }
@@ -50,7 +51,8 @@ impl ChangedKeys {
                 self.slots.entry(account).or_default().insert(slot);
             }
             Body::Wipe { account } => {
-                self.wiped.insert(account);
+                let first = self.wiped.entry(account).or_insert(record.version);
+                *first = record.version.min(*first);
             }
             Body::Code { .. } | Body::Block(_) | Body::Root { .. } => {}
         }
@@ -63,7 +65,7 @@ impl ChangedKeys {
 }
 
 /// What has to change in the trie of `from` to make it that of `to`. Where an account was wiped in between, `keys` names all slots that it
-/// has in `to`.
+/// has in `to`. Keys that changed only later than both do no harm.
 pub(crate) fn changes_between(
     from: &View<'_>,
     to: &View<'_>,
@@ -78,7 +80,7 @@ pub(crate) fn changes_between(
         if before.is_none() && account.is_none() {
             continue;
         }
-        let wiped = keys.wiped.contains(&id);
+        let wiped = keys.wiped.get(&id).is_some_and(|first| *first <= from.version.max(to.version));
         let first = changes.slots.len();
         for slot in keys.slots.get(&id).unwrap_or(&none).iter().filter(|_| account.is_some()) {
             let old = if wiped { U256::ZERO } else { from.slot(id, slot)?.0 };
@@ -115,7 +117,7 @@ fn accounts(
             accounts.insert(id, *address);
         }
     }
-    for id in keys.slots.keys().chain(&keys.wiped) {
+    for id in keys.slots.keys().chain(keys.wiped.keys()) {
         if accounts.contains_key(id) {
             continue;
         }
@@ -167,9 +169,9 @@ fn add_records(
     keys: &mut ChangedKeys,
     wanted: impl Fn(&Body<'_>) -> bool,
 ) -> Result<()> {
-    let visit = |_, record: crate::log::record::Record<'_>, _| -> Result<(), Damage> {
+    let visit = |_, record: Record<'_>, _| -> Result<(), Damage> {
         if wanted(&record.body) {
-            keys.add(&record.body);
+            keys.add(&record);
         }
         Ok(())
     };
@@ -204,7 +206,8 @@ fn add_wiped_slots(lookup: &Lookup, keys: &mut ChangedKeys) -> Result<()> {
         while let Ok(header) = read_header(&segment, position)? {
             if header.known_kind() == Ok(FrameKind::Changes) {
                 let (header, bytes) = read_frame(lookup, position)?;
-                let wanted = |body: &Body<'_>| matches!(body, Body::Slot { account, .. } if wiped.contains(account));
+                let wanted =
+                    |body: &Body<'_>| matches!(body, Body::Slot { account, .. } if wiped.contains_key(account));
                 add_records(lookup, &header, &bytes, keys, wanted)?;
             }
             position += header.frame_bytes() as u64;
