@@ -1,10 +1,6 @@
 //! Roots: proposals and commits of random updates, alone and beside checkpoints.
 
-use std::{
-    path::Path,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
 use metisdb::{Changes, Db, Durability, Options};
 use serde::Serialize;
@@ -27,7 +23,7 @@ pub(crate) struct Roots {
     pub(crate) commit: Spread,
     /// Both, with no checkpoint under way.
     pub(crate) block: Spread,
-    /// Both, with one checkpoint after the other under way.
+    /// Both, with one automatic checkpoint after the other under way.
     pub(crate) block_beside_checkpoints: Spread,
     /// How many checkpoints that were.
     pub(crate) checkpoints: u64,
@@ -43,22 +39,12 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Roots> {
     let started = Instant::now();
     db.checkpoint()?;
     let checkpoint_milliseconds = started.elapsed().as_secs_f64() * 1e3;
+    db.close()?;
     progress("roots: beside checkpoints");
-    let before = db.stats().checkpoints;
-    let done = AtomicBool::new(false);
-    let beside = std::thread::scope(|scope| {
-        let checkpoints = scope.spawn(|| -> metisdb::Result<()> {
-            while !done.load(Ordering::Relaxed) {
-                db.checkpoint()?;
-            }
-            Ok(())
-        });
-        let beside = blocks(&db, space, FIRST_STREAM + BLOCKS);
-        done.store(true, Ordering::Relaxed);
-        checkpoints.join().map_err(|_| "the checkpoints failed")??;
-        beside
-    })?;
-    let checkpoints = db.stats().checkpoints - before;
+    // The next one begins with the first commit after the last one ended.
+    let db = Options::new().checkpoint_log_bytes(1).open(path)?;
+    let beside = blocks(&db, space, FIRST_STREAM + BLOCKS)?;
+    let checkpoints = db.stats().checkpoints;
     db.close()?;
     Ok(Roots {
         propose: alone.propose,
