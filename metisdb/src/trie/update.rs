@@ -226,10 +226,10 @@ impl<S: LeafSource> Update<'_, S> {
                 self.change_leaves(kind, Some((leaf, birth)), depth, items)
             }
             Existing::Child(Child { link: Link::Branch(node), .. }, birth) => {
-                let parts = self.take_apart(node, birth)?;
-                self.merge(kind, parts, depth, items)
+                let loaded = self.take_apart(node, birth)?;
+                self.merge(kind, loaded, depth, items)
             }
-            Existing::Branch(parts) => self.merge(kind, parts, depth, items),
+            Existing::Branch(loaded) => self.merge(kind, loaded, depth, items),
         }
     }
 
@@ -403,8 +403,8 @@ impl<S: LeafSource> Update<'_, S> {
         let mut waiting = vec![(Child::settled(child), birth)];
         while let Some((child, birth)) = waiting.pop() {
             if let Link::Branch(node) = child.link {
-                let parts = self.take_apart(node, birth)?;
-                waiting.extend(parts.children.into_iter().map(|child| (child, parts.birth)));
+                let loaded = self.take_apart(node, birth)?;
+                waiting.extend(loaded.children.into_iter().map(|child| (child, loaded.birth)));
             }
         }
         Ok(())
