@@ -1,9 +1,11 @@
 //! Tests of the whole store, against a naive model and on the simulated disk.
 
+mod algebra;
 mod bad_input;
 mod bookkeeping;
 mod cuts;
 mod faults;
+mod forks;
 mod histories;
 mod model;
 mod naive_trie;
@@ -12,6 +14,7 @@ mod readers;
 mod regressions;
 mod spec;
 mod trie_vectors;
+mod tries;
 
 use std::{
     sync::{
