@@ -37,8 +37,8 @@ use crate::{
     view::View,
 };
 
-/// Slots that are entered in one update when the trie is made from the log.
-const CHUNK: usize = 200_000;
+/// Accounts and slots that are entered in one update when the trie is made from the log; few in tests, so that there are several.
+const CHUNK: usize = if cfg!(test) { 40 } else { 200_000 };
 
 /// What is known before the trie is.
 pub(crate) struct Known<'a> {

@@ -57,6 +57,11 @@ pub(crate) struct Staged {
 impl Staged {
     /// The body of a record by its key's tag.
     pub(crate) fn find(&self, key: KeyTag, is_key: impl Fn(&Body<'_>) -> bool) -> Option<Body<'static>> {
+        self.with_tag(key).find(|body| is_key(body))
+    }
+
+    /// The bodies of all records whose keys have a tag.
+    pub(crate) fn with_tag(&self, key: KeyTag) -> impl Iterator<Item = Body<'static>> {
         let by_tag = self.by_tag.get_or_init(|| {
             let tags = self.records.iter().zip(0..).map(|(record, number)| (KeyTag::of(record.hash).get(), number));
             let mut tags: Vec<(u64, u32)> = tags.collect();
@@ -64,11 +69,11 @@ impl Staged {
             tags
         });
         let first = by_tag.partition_point(|(tag, _)| *tag < key.get());
-        let same = by_tag[first..].iter().take_while(|(tag, _)| *tag == key.get());
-        same.map(|(_, number)| self.records[*number as usize].body).find(|body| is_key(body))
+        let same = by_tag[first..].iter().take_while(move |(tag, _)| *tag == key.get());
+        same.map(|(_, number)| self.records[*number as usize].body)
     }
 
-    /// The same, with what is superseded as the index has it now.
+    /// The same changes, with what is superseded as the index has it now.
     pub(crate) fn settled(&self, lookup: &Lookup) -> Result<Self> {
         let mut records = self.records.clone();
         for batch in records.chunks_mut(BATCH) {

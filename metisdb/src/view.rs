@@ -130,48 +130,70 @@ impl<'a> View<'a> {
         }))
     }
 
-    /// The address of an account that has a leaf in the trie.
+    /// The address of an account that has a leaf in the trie. Of all accounts with the leaf's tag and prefix it is the only one that exists.
     pub(crate) fn account_of_leaf(&self, key: KeyTag, prefix: &Nibbles) -> Result<(B256, Address, StoredAccount)> {
-        let has_prefix = |path: &B256| prefix.shared_with(path, 0) == prefix.len();
         let path_of = |address: &Address| self.commitment.paths(&[address.as_slice()])[0];
+        let has_prefix = |address: &Address| prefix.shared_with(&path_of(address), 0) == prefix.len();
+        // Those that some proposal deletes: what is older of them does not count.
+        let mut gone: Vec<Address> = Vec::new();
+        for body in self.staged.iter().rev().flat_map(|staged| staged.with_tag(key)) {
+            match body {
+                Body::Account { address, stored } if !gone.contains(&address) && has_prefix(&address) => {
+                    return Ok((path_of(&address), address, stored));
+                }
+                Body::AccountDeleted { address, .. } => gone.push(address),
+                _ => {}
+            }
+        }
         let is_key = |body: &Body<'_>| match body {
             Body::Account { address, .. } | Body::AccountDeleted { address, .. } => {
-                KeyTag::of(self.lookup.hasher.account_id(address, 0).0) == key && has_prefix(&path_of(address))
+                KeyTag::of(self.lookup.hasher.account_id(address, 0).0) == key
+                    && !gone.contains(address)
+                    && has_prefix(address)
             }
             _ => false,
         };
-        let taken = |body: &Body<'_>| match body {
-            Body::Account { address, stored } => Some((path_of(address), *address, *stored)),
-            _ => None,
-        };
-        for staged in self.staged.iter().rev() {
-            if let Some(body) = staged.find(key, is_key) {
-                return taken(&body).ok_or_else(|| self.no_leaf(key, prefix));
-            }
-        }
-        let found = self.lookup.find_map(key.get(), self.version, is_key, |found| Ok(taken(&found.record.body)))?;
+        let found = self.lookup.find_map(key.get(), self.version, is_key, |found| {
+            Ok(match found.record.body {
+                Body::Account { address, stored } => Some((path_of(&address), address, stored)),
+                _ => None,
+            })
+        })?;
         found.ok_or_else(|| self.no_leaf(key, prefix))
     }
 
     /// A slot that has a leaf in the trie: path, number and value.
     pub(crate) fn slot_of_leaf(&self, account: AccountId, key: KeyTag, prefix: &Nibbles) -> Result<(B256, U256, U256)> {
         let path_of = |slot: &U256| self.commitment.paths(&[&slot.to_be_bytes::<32>()])[0];
+        let has_prefix = |slot: &U256| prefix.shared_with(&path_of(slot), 0) == prefix.len();
+        // As above.
+        let mut gone: Vec<U256> = Vec::new();
+        for staged in self.staged.iter().rev() {
+            for body in staged.with_tag(key) {
+                match body {
+                    Body::Slot { account: own, slot, value } if own == account && !gone.contains(&slot) => {
+                        if value.is_zero() {
+                            gone.push(slot);
+                        } else if has_prefix(&slot) {
+                            return Ok((path_of(&slot), slot, value));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if staged.wiped.contains(&account) {
+                return Err(self.no_leaf(key, prefix));
+            }
+        }
         let is_key = |body: &Body<'_>| match body {
             Body::Slot { account: own, slot, .. } => {
                 *own == account
                     && KeyTag::of(self.lookup.hasher.slot(account, slot)) == key
-                    && prefix.shared_with(&path_of(slot), 0) == prefix.len()
+                    && !gone.contains(slot)
+                    && has_prefix(slot)
             }
             _ => false,
         };
-        for staged in self.staged.iter().rev() {
-            match staged.find(key, is_key) {
-                Some(Body::Slot { slot, value, .. }) if !value.is_zero() => return Ok((path_of(&slot), slot, value)),
-                Some(_) => return Err(self.no_leaf(key, prefix)),
-                None if staged.wiped.contains(&account) => return Err(self.no_leaf(key, prefix)),
-                None => {}
-            }
-        }
         let found = self.lookup.find_map(key.get(), self.version, is_key, |found| {
             let Body::Slot { slot, value, .. } = found.record.body else { return Ok(None) };
             let hidden = self.lookup.wipes.may_contain(account)

@@ -1,9 +1,11 @@
 //! Tests of the whole store, against a naive model and on the simulated disk.
 
+mod algebra;
 mod bad_input;
 mod bookkeeping;
 mod cuts;
 mod faults;
+mod forks;
 mod histories;
 mod model;
 mod naive_trie;
@@ -13,6 +15,7 @@ mod regressions;
 mod spec;
 mod trie_updates;
 mod trie_vectors;
+mod tries;
 
 use std::{
     sync::{

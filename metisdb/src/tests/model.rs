@@ -1,10 +1,14 @@
 //! A naive model of the state, every version a map of its own, and random histories for both.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 
-use super::{Random, mix, wide};
+use super::{
+    Random, mix,
+    naive_trie::{self, NaiveAccount},
+    wide,
+};
 use crate::{Account, Block, Changes, Key, Snapshot, Value};
 
 const ADDRESSES: u64 = 10;
@@ -25,12 +29,36 @@ pub(super) enum Step {
 }
 
 /// The state at one version.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct State {
-    accounts: BTreeMap<Address, Account>,
-    slots: BTreeMap<(Address, U256), U256>,
-    codes: BTreeMap<B256, Bytes>,
-    blocks: BTreeMap<u64, Block>,
+    pub(super) accounts: BTreeMap<Address, Account>,
+    pub(super) slots: BTreeMap<(Address, U256), U256>,
+    pub(super) codes: BTreeMap<B256, Bytes>,
+    pub(super) blocks: BTreeMap<u64, Block>,
+    /// Once they were asked for: for plain paths or not, which is the same through a whole test.
+    roots: OnceLock<(bool, Roots)>,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        let content = |own: &Self| (own.accounts.clone(), own.slots.clone(), own.codes.clone(), own.blocks.clone());
+        content(self) == content(other)
+    }
+}
+
+/// The roots of one state, by the naive trie.
+#[derive(Clone, Debug)]
+pub(super) struct Roots {
+    pub(super) state: B256,
+    storage: BTreeMap<Address, B256>,
+    empty: B256,
+}
+
+impl Roots {
+    /// The root of an account's storage, that of the empty trie where it has none.
+    pub(super) fn storage(&self, address: &Address) -> B256 {
+        self.storage.get(address).copied().unwrap_or(self.empty)
+    }
 }
 
 fn address(number: u64) -> Address {
@@ -42,7 +70,8 @@ fn slot(number: u64) -> U256 {
 }
 
 impl State {
-    fn apply(&mut self, step: &Step) {
+    pub(super) fn apply(&mut self, step: &Step) {
+        self.roots = OnceLock::new();
         match step {
             Step::Set(address, account) => {
                 self.accounts.insert(*address, *account);
@@ -65,6 +94,34 @@ impl State {
                 self.blocks.insert(block.number, *block);
             }
         }
+    }
+
+    /// The storage of every account that has any.
+    pub(super) fn storages(&self) -> BTreeMap<Address, BTreeMap<U256, U256>> {
+        let mut storages: BTreeMap<Address, BTreeMap<U256, U256>> = BTreeMap::new();
+        for ((address, slot), value) in &self.slots {
+            storages.entry(*address).or_default().insert(*slot, *value);
+        }
+        storages
+    }
+
+    /// The roots, where paths are the keys' hashes or the plain keys.
+    pub(super) fn roots(&self, plain_paths: bool) -> &Roots {
+        let (plain, roots) = self.roots.get_or_init(|| {
+            let path = |key: &[u8]| path(key, plain_paths);
+            let (storages, none) = (self.storages(), BTreeMap::new());
+            let naive = |(address, account): (&Address, &Account)| {
+                let Account { nonce, balance, code_hash } = *account;
+                let slots = storages.get(address).unwrap_or(&none);
+                (*address, NaiveAccount { nonce, balance, code_hash, slots })
+            };
+            let state = naive_trie::state_root(self.accounts.iter().map(naive), path);
+            let of = |(address, slots): (&Address, _)| (*address, naive_trie::storage_root(slots, &path));
+            let storage = storages.iter().map(of).collect();
+            (plain_paths, Roots { state, storage, empty: naive_trie::storage_root(&none, &path) })
+        });
+        assert_eq!(*plain, plain_paths, "the paths are the same through a whole test");
+        roots
     }
 
     /// Random steps that make the next state; `bulk` code bytes now and then, to fill segments.
@@ -120,6 +177,8 @@ impl State {
     /// Compares everything that the snapshot gives with the state.
     pub(super) fn assert_equals(&self, snapshot: &Snapshot) {
         let version = snapshot.version();
+        let roots = self.roots(snapshot.store().options.plain_paths);
+        assert_eq!(snapshot.root().unwrap(), roots.state, "root at {version}");
         let mut keys = Vec::new();
         let mut values = Vec::new();
         for number in 0..ADDRESSES {
@@ -128,6 +187,8 @@ impl State {
             assert_eq!(snapshot.account(&address).unwrap(), account, "account {address} at {version}");
             let has_storage = self.slots.keys().any(|(own, _)| *own == address);
             assert_eq!(snapshot.has_storage(&address).unwrap(), has_storage, "storage of {address} at {version}");
+            let storage_root = snapshot.storage_root(&address).unwrap();
+            assert_eq!(storage_root, roots.storage(&address), "storage root of {address} at {version}");
             keys.push(Key::Account(address));
             values.push(Value::Account(account));
             for slot in (0..SLOTS).map(slot) {
@@ -150,7 +211,12 @@ impl State {
     }
 }
 
-fn random_account(random: &mut Random) -> Account {
+/// The path of a key.
+pub(super) fn path(key: &[u8], plain: bool) -> B256 {
+    if plain { B256::left_padding_from(key) } else { naive_trie::hashed(key) }
+}
+
+pub(super) fn random_account(random: &mut Random) -> Account {
     let balance = match random.below(4) {
         0 => U256::ZERO,
         1 => U256::MAX,
