@@ -185,9 +185,9 @@ fn write_trie(store: &Store, state: &CheckpointState, captured: &mut Captured) -
         written.abandon(&tries.arena);
         return Err(store.log.poison(error));
     }
-    if !written.is_empty() {
-        captured.superblock.trie.generation = generation;
-    }
+    // What an earlier attempt, or opening, wrote counts too: no superblock has named it yet.
+    let named = &mut captured.superblock.trie.generation;
+    *named = tries.arena.newest_birth().max(*named);
     captured.superblock.trie.top = reference_of(&top.link);
     if let Link::Leaf(Leaf { storage: Some(storage), .. }) = &top.link {
         let root = B256::new(*storage.reference.padded());
@@ -325,11 +325,11 @@ fn drop_unneeded(store: &Store, state: &mut CheckpointState, superblock: Superbl
     let images = storage.list().unwrap_or_default().into_iter().filter_map(|name| image::parse_file_name(&name));
     names.extend(images.filter(|generation| Some(*generation) != in_force).map(image::file_name));
     let floor = reuse_floor(store, state);
-    let extents = store.tries.arena.drop_free_extents(floor)?;
-    if names.is_empty() && extents == 0 {
+    let extents = store.tries.arena.drop_free_extents(floor);
+    if names.is_empty() && matches!(extents, Ok(0)) {
         return Ok(());
     }
-    let mut outcome = Ok(());
+    let mut outcome = extents.map(|_| ());
     for name in &names {
         outcome = outcome.and(storage.remove(name));
     }

@@ -150,6 +150,10 @@ pub(crate) fn publish(store: &Store, writer: &mut Writer, staged: &Staged, appen
     let root = new.as_ref().map(|new| new.trie.root);
     apply(store, writer, staged, appended);
     store.history.push(VersionRow { version, position: appended.position, root });
+    if probe::skip("install-before-publish") {
+        store.pins.publish(version);
+        probe::pause("published");
+    }
     if let Some(new) = new {
         store.tries.install(version, new, &store.pins);
     }

@@ -19,12 +19,13 @@ use crate::{
         scan::{self, Cursor, SegmentFile},
     },
     lookup::Lookup,
+    probe,
     retrace::{ChangedKeys, changes_between},
     superblock::{Superblock, TopReference, TrieReference},
     trie::{
         Loaded, Trie,
         arena::{
-            Arena,
+            self, Arena,
             bytes::node_bytes,
             pages::{Page, Pages},
             writer::{self, Throttle},
@@ -87,7 +88,10 @@ fn from_checkpoint(known: &Known<'_>, arena: &Arena, scheme: &Ethereum, pages: O
     let base = trie_of(&superblock.trie);
     check_top(arena, scheme, &base, superblock)?;
     let pages = match pages {
-        Some(pages) => pages,
+        Some(pages) => {
+            check_extents(arena, &pages)?;
+            pages
+        }
         None => count_pages(arena, &base, superblock.trie.sequence)?,
     };
     arena.set_pages(pages);
@@ -105,7 +109,7 @@ fn from_checkpoint(known: &Known<'_>, arena: &Arena, scheme: &Ethereum, pages: O
 
 fn expect_root(known: &Known<'_>, trie: &Trie) -> Result<()> {
     match known.root {
-        Some(root) if root != trie.root => {
+        Some(root) if root != trie.root && !probe::skip("root-compare") => {
             let damage = Damage::new(format!("the root {root} of version {}", known.version), format!("{}", trie.root));
             Err(damage.at("trie", known.lookup.storage.path(), 0))
         }
@@ -114,7 +118,7 @@ fn expect_root(known: &Known<'_>, trie: &Trie) -> Result<()> {
 }
 
 /// The trie that a superblock refers to.
-fn trie_of(reference: &TrieReference) -> Trie {
+pub(crate) fn trie_of(reference: &TrieReference) -> Trie {
     let link = |top: TopReference, storage: Option<Arc<Child>>| match top {
         TopReference::Nothing | TopReference::Absent => None,
         TopReference::Leaf(key) => Some(Link::Leaf(Leaf { key, storage })),
@@ -140,8 +144,19 @@ fn check_top(arena: &Arena, scheme: &Ethereum, trie: &Trie, superblock: &Superbl
     Ok(())
 }
 
+/// Every extent that holds nodes is there: else a new one would get its number, and other nodes would stand in those places.
+fn check_extents(arena: &Arena, pages: &Pages) -> Result<()> {
+    match pages.extents_in_use().find(|number| !arena.has_extent(*number)) {
+        Some(missing) if !probe::skip("missing-extent") => {
+            let damage = Damage::new(format!("an extent {missing}"), "none that is sound");
+            Err(damage.at("arena", arena.path().join(arena::file_name(missing)), 0))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Counts the live bytes of all pages by going through the trie. What it does not reach may be needed by the older superblock.
-fn count_pages(arena: &Arena, trie: &Trie, sequence: u64) -> Result<Pages> {
+pub(crate) fn count_pages(arena: &Arena, trie: &Trie, sequence: u64) -> Result<Pages> {
     let mut pages = arena.empty_pages(Page { live_bytes: 0, died: sequence });
     let mut waiting: Vec<(Child, u32)> = trie.top.iter().map(|child| (child.clone(), u32::MAX)).collect();
     while let Some((child, birth)) = waiting.pop() {

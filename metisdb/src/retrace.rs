@@ -153,7 +153,8 @@ pub(crate) fn trie_from(store: &Store, newest: u64, base: &HeldTrie, version: u6
         add_records(&store.lookup, &header, &bytes, &mut keys, |_| true)?;
     }
     if !keys.wiped.is_empty() {
-        add_wiped_slots(&store.lookup, version, &mut keys)?;
+        // Behind it stands a frame that is being written, or one that found no space.
+        add_wiped_slots(&store.lookup, &mut keys, store.log.appended_upto())?;
     }
     let salted = store.writer.lock().ledger.salted.clone();
     let from = store.view(newest, &[]);
@@ -198,17 +199,15 @@ fn read_header(segment: &Segment, position: u64) -> Result<Result<FrameHeader, D
     Ok(frame::header(&bytes, position, room))
 }
 
-/// All slots of the wiped accounts that any record up to a version names: reads the log up to there, and nothing behind, where a commit
-/// may be half written.
-fn add_wiped_slots(lookup: &Lookup, version: u64, keys: &mut ChangedKeys) -> Result<()> {
+/// All slots of the wiped accounts that any record in the log names: reads the whole log up to a position.
+fn add_wiped_slots(lookup: &Lookup, keys: &mut ChangedKeys, end: u64) -> Result<()> {
     let wiped = keys.wiped.clone();
     for segment in lookup.table.all() {
         let mut position = segment.start + SegmentHeader::BYTES as u64;
-        while let Ok(header) = read_header(&segment, position)? {
+        while position < end
+            && let Ok(header) = read_header(&segment, position)?
+        {
             if header.known_kind() == Ok(FrameKind::Changes) {
-                if header.version > version {
-                    return Ok(());
-                }
                 let (header, bytes) = read_frame(lookup, position)?;
                 let wanted =
                     |body: &Body<'_>| matches!(body, Body::Slot { account, .. } if wiped.contains_key(account));

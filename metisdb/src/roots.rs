@@ -26,6 +26,7 @@ use crate::{
     error::{Error, Result},
     log::frame::FrameKind,
     pins::Pin,
+    probe,
     stage::{self, Staged},
     store::{Shared, Store, Writer},
 };
@@ -85,6 +86,12 @@ pub(crate) struct PendingRoots {
 }
 
 impl PendingRoots {
+    /// Keeps roots from being computed.
+    #[cfg(test)]
+    pub(crate) fn stall(&self) -> parking_lot::MutexGuard<'_, ()> {
+        self.computing.lock()
+    }
+
     /// How many roots are outstanding.
     pub(crate) fn len(&self) -> usize {
         self.queue.lock().len()
@@ -109,6 +116,9 @@ pub(crate) fn commit_deferred(
     let staged = stage::stage(&store.view(before, &[]), changes, &|_| Ok(true))?;
     let appended = commit::append(store, &mut writer, &staged, None, durability)?;
     let pin = store.pins.pin_newest();
+    if probe::skip("deferred-pin") {
+        store.pins.release(&pin);
+    }
     let root = DeferredRoot { store: store.clone(), version: appended.version };
     let staged = Arc::new(staged);
     // Before anyone can see the version and ask for its root.

@@ -2,14 +2,16 @@
 
 use std::{io::ErrorKind, sync::Arc};
 
-use alloy_primitives::keccak256;
+use alloy_primitives::{Address, B256, U256, keccak256};
 
 use super::{
-    Random, disk,
+    Random, assert_proves, disk,
     model::{State, changes},
-    small,
+    small, wide,
 };
-use crate::{Changes, CheckLevel, Commit, Db, Durability, Error, Options, storage::SimulatedDisk};
+use crate::{
+    Account, Changes, CheckLevel, Commit, Db, Durability, Error, Options, proof::EMPTY_ROOT, storage::SimulatedDisk,
+};
 
 const COMMITS: u64 = 20;
 const RETAIN: u64 = 4;
@@ -27,12 +29,16 @@ struct User {
     db: Option<Db>,
     /// States of the versions that were made; the index is the version.
     states: Vec<State>,
+    /// Their roots, as they were told when they were made.
+    roots: Vec<B256>,
     /// The state of a commit that failed in such a way that it may come back.
     doubtful: Option<State>,
     acknowledged: u64,
     /// A pipelined commit that nobody waited for yet.
     waiting: Option<Commit>,
     failures: u64,
+    /// Those of operations on the arena.
+    arena_failures: u64,
     /// Steps after the failure whose power losses are still looked at.
     watched: u64,
 }
@@ -50,10 +56,12 @@ impl User {
             disk,
             db: None,
             states: vec![State::default()],
+            roots: vec![EMPTY_ROOT],
             doubtful: None,
             acknowledged: 0,
             waiting: None,
             failures: 0,
+            arena_failures: 0,
             watched: 3,
         }
     }
@@ -120,6 +128,7 @@ impl User {
             && version > self.newest()
         {
             self.states.push(state);
+            self.roots.push(self.db().snapshot().unwrap().root().unwrap());
         }
         assert_eq!(version, self.newest(), "{}: what was visible comes back without a power loss", self.case);
         self.acknowledged = version;
@@ -143,6 +152,7 @@ impl User {
     fn try_commit(&mut self, changes: &Changes, next: &State, durability: Durability) -> Result<(), Error> {
         let commit = self.db().commit(changes, durability)?;
         self.states.push(next.clone());
+        self.roots.push(self.db().snapshot().unwrap().root().unwrap());
         assert_eq!(commit.version(), self.newest(), "{}", self.case);
         match durability {
             Durability::Durable => {
@@ -219,6 +229,7 @@ impl User {
     fn count_failure(&mut self, error: &Error) {
         self.failures += 1;
         assert_eq!(self.failures, 1, "{}: a second failure: {error}", self.case);
+        self.arena_failures += u64::from(error.to_string().contains("/arena.0"));
         match error {
             Error::Io { source, .. } => {
                 assert_eq!(Some(source.kind()), self.kind, "{}: {error}", self.case);
@@ -269,6 +280,10 @@ impl User {
         for version in stats.oldest_version..=stats.version {
             let snapshot = db.snapshot_at(version).unwrap_or_else(|error| panic!("{}: {error}", self.case));
             states[version as usize].assert_equals(&snapshot);
+            // That of a doubtful version is not known.
+            let root = self.roots.get(version as usize).copied().unwrap_or_else(|| snapshot.root().unwrap());
+            assert_eq!(snapshot.root().unwrap(), root, "{}: root of {version}", self.case);
+            assert_proves(&snapshot, root, &self.case);
         }
     }
 
@@ -297,14 +312,17 @@ fn enumerate(seed: u64, kind: ErrorKind) {
     let dropped = whole.run();
     assert!(dropped > 0, "segments roll and are dropped");
     let total = whole.disk.operations();
-    let mut reported = 0;
+    let (mut reported, mut of_arena) = (0, 0);
     for number in 0..total {
         // What fails is told in the panic's message; what panics inside the library or the model is told here.
         println!("seed {seed}, operation {number} of {total}, {kind:?}");
         let mut user = User::new(seed, Some((number, kind)));
         user.run();
         reported += user.failures;
+        of_arena += user.arena_failures;
     }
+    println!("seed {seed}, {kind:?}: {reported} of {total} failures were reported, {of_arena} of the arena");
+    assert!(of_arena >= 8, "{of_arena} failures of the arena");
     assert!(reported > total / 2, "{reported} of {total} failures were reported");
 }
 
@@ -411,4 +429,55 @@ fn a_commit_whose_sync_failed_is_durable_once_a_later_open_shows_it() {
     drop(db);
     let left = options().open_on(Arc::new(disk.after_power_loss(0))).unwrap();
     assert_eq!(left.stats().version, 2);
+}
+
+/// Slots of an account, enough for several pages of the arena.
+fn many_slots(round: u64) -> Changes {
+    let mut changes = Changes::new();
+    changes.set_account(Address::ZERO, Account { nonce: round, ..Account::default() });
+    for slot in 0..1200 {
+        changes.set_storage(Address::ZERO, U256::from(slot), wide(round << 20 | slot));
+    }
+    changes
+}
+
+/// What a failing write to the arena was to fill is free again: however often a checkpoint fails, a later one needs no more space
+/// than one would have needed at once.
+#[test]
+fn checkpoints_that_fail_on_the_arena_leave_all_usable_and_leak_no_page() {
+    let prepare = || {
+        let disk = disk(6);
+        let db = options().create_on(disk.clone()).unwrap();
+        db.commit(&many_slots(1), Durability::Durable).unwrap();
+        db.checkpoint().unwrap();
+        db.commit(&many_slots(2), Durability::Durable).unwrap();
+        let root = db.snapshot().unwrap().root().unwrap();
+        (disk, db, root)
+    };
+    let (_, db, _) = prepare();
+    db.checkpoint().unwrap();
+    let expected = db.stats().arena_extents;
+    for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
+        let (disk, db, root) = prepare();
+        let mut failures = 0;
+        // Creating an extent, its length, its header and its nodes fail in turn; then it is there, and its nodes fail again.
+        for operation in (0..4).chain([0, 1].repeat(20)) {
+            disk.fail_operation(disk.operations() + operation, kind);
+            let error = db.checkpoint().unwrap_err();
+            assert!(error.to_string().contains("/arena.0"), "operation {operation}: {error}");
+            assert!(matches!(error, Error::Io { .. }), "operation {operation}: not poisoned: {error}");
+            failures += 1;
+            let snapshot = db.snapshot().unwrap();
+            assert_eq!(snapshot.root().unwrap(), root);
+            assert_proves(&snapshot, root, &format!("operation {operation}"));
+        }
+        println!("{kind:?}: {failures} checkpoints failed");
+        db.checkpoint().unwrap();
+        assert_eq!(db.stats().arena_extents, expected, "{kind:?}: pages were lost");
+        db.check(CheckLevel::Full).unwrap();
+        drop(db);
+        let db = options().open_on(disk).unwrap();
+        assert_eq!(db.snapshot().unwrap().root().unwrap(), root);
+        db.check(CheckLevel::Full).unwrap();
+    }
 }

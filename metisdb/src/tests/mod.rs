@@ -1,6 +1,7 @@
 //! Tests of the whole store, against a naive model and on the simulated disk.
 
 mod algebra;
+mod arena_damage;
 mod bad_input;
 mod bookkeeping;
 mod cuts;
@@ -13,6 +14,8 @@ mod processes;
 mod readers;
 mod regressions;
 mod spec;
+mod trie_readers;
+mod trie_regressions;
 mod trie_updates;
 mod trie_vectors;
 mod tries;
@@ -25,9 +28,9 @@ use std::{
     thread,
 };
 
-use alloy_primitives::U256;
+use alloy_primitives::{Address, B256, U256};
 
-use crate::{Options, storage::SimulatedDisk};
+use crate::{Options, Snapshot, storage::SimulatedDisk};
 
 /// A small generator of numbers (splitmix64), so that a failing case is told by one seed.
 #[derive(Clone, Debug)]
@@ -65,6 +68,17 @@ fn small() -> Options {
 
 fn disk(seed: u64) -> Arc<SimulatedDisk> {
     Arc::new(SimulatedDisk::new(seed))
+}
+
+/// The snapshot proves its first accounts, and that another is not there.
+#[track_caller]
+fn assert_proves(snapshot: &Snapshot, root: B256, case: &str) {
+    let accounts = snapshot.accounts(B256::ZERO).unwrap().take(3).map(|item| item.unwrap().1);
+    for address in accounts.chain([Address::repeat_byte(0xee)]).collect::<Vec<_>>() {
+        let proof = snapshot.proof(&address, &[U256::from(1), U256::MAX]).unwrap();
+        proof.verify(root).unwrap_or_else(|error| panic!("{case}: {address} at {}: {error}", snapshot.version()));
+        assert_eq!(proof.storage_root, snapshot.storage_root(&address).unwrap(), "{case}");
+    }
 }
 
 /// Runs `work` again and again on a thread of its own for as long as `main` takes. A panic of either fails the test.

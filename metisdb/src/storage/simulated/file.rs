@@ -26,6 +26,23 @@ impl SimulatedFile {
         move |error| refused(operation, &self.path, offset, error)
     }
 
+    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= i64::MAX as u64);
+        let turn = state.next_turn();
+        match (turn, end) {
+            (Turn::Proceed, None) => Err(io::ErrorKind::FileTooLarge.into()),
+            (Turn::Proceed, Some(end)) => {
+                state.check_space(&self.node, offset..end).and_then(|()| self.node.lock().write(bytes, offset))
+            }
+            (Turn::CutShort, Some(_)) => {
+                self.node.lock().write_in_flight(bytes, offset);
+                Err(power_cut())
+            }
+            (turn, _) => turn.outcome(),
+        }
+    }
+
     /// Looks at the file, unless the power is off.
     fn look<T>(&self, look: impl FnOnce(&Node) -> io::Result<T>) -> io::Result<T> {
         let state = self.disk.state.lock();
@@ -81,7 +98,7 @@ impl StorageFile for SimulatedFile {
 
     /// Zeros, written: the space stays taken, which a filesystem may do, too.
     fn give_back(&self, offset: u64, length: u64) -> Result<()> {
-        self.write_all_at(&vec![0; length as usize], offset)
+        self.write(&vec![0; length as usize], offset).map_err(self.failed("give back", offset))
     }
 
     fn allocated_bytes(&self) -> Result<u64> {
@@ -93,21 +110,7 @@ impl StorageFile for SimulatedFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let mut state = self.disk.state.lock();
-        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= i64::MAX as u64);
-        let turn = state.next_turn();
-        let outcome = match (turn, end) {
-            (Turn::Proceed, None) => Err(io::ErrorKind::FileTooLarge.into()),
-            (Turn::Proceed, Some(end)) => {
-                state.check_space(&self.node, offset..end).and_then(|()| self.node.lock().write(bytes, offset))
-            }
-            (Turn::CutShort, Some(_)) => {
-                self.node.lock().write_in_flight(bytes, offset);
-                Err(power_cut())
-            }
-            (turn, _) => turn.outcome(),
-        };
-        outcome.map_err(self.failed("write", offset))
+        self.write(bytes, offset).map_err(self.failed("write", offset))
     }
 
     fn sync(&self) -> Result<()> {

@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use super::{Arena, Place, bytes, pages::PAGE_BYTES};
 use crate::{
     error::Result,
+    probe,
     trie::node::{Branch, Child, Link, NodeRef},
 };
 
@@ -71,7 +72,9 @@ impl Written {
         for node in &self.nodes {
             node.written.abandon();
         }
-        arena.pages.lock().release_taken();
+        if !probe::skip("release-failed-pages") {
+            arena.pages.lock().release_taken();
+        }
     }
 }
 
@@ -87,7 +90,12 @@ pub(crate) fn write(
     let mut written = Written { nodes: unwritten(top), ..Written::default() };
     let outcome = plan(arena, &mut written, floor).and_then(|()| write_runs(arena, &written, generation, throttle));
     match outcome {
-        Ok(()) => Ok(written),
+        Ok(()) => {
+            if !written.is_empty() {
+                arena.newest_birth.fetch_max(generation, Ordering::Relaxed);
+            }
+            Ok(written)
+        }
         Err(error) => {
             written.abandon(arena);
             Err(error)
