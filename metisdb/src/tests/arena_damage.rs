@@ -86,7 +86,9 @@ impl Sample {
         for number in (0..self.accounts).filter(|number| version == 1 || mix(version << 32 | number).is_multiple_of(6))
         {
             changes.set_account(address(number), Account { nonce: version, ..Account::default() });
-            for slot in (0..self.slots).filter(|slot| number < 3 && (version == 1 || (slot + version).is_multiple_of(5))) {
+            for slot in
+                (0..self.slots).filter(|slot| number < 3 && (version == 1 || (slot + version).is_multiple_of(5)))
+            {
                 changes.set_storage(address(number), U256::from(slot), wide(version << 20 | slot));
             }
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{CheckLevel, Commit, Db, Durability, Error, Options, proof::EMPTY_ROOT, storage::SimulatedDisk};
 
-const COMMITS: u64 = 14;
+const COMMITS: u64 = 12;
 const RETAIN: u64 = 4;
 
 fn options() -> Options {
@@ -165,8 +165,8 @@ fn judge(left: SimulatedDisk, outcome: &Outcome, roots: &[B256], case: &str) -> 
         let snapshot = db.snapshot_at(readable).unwrap();
         outcome.states[readable as usize].assert_equals(&snapshot);
         assert_eq!(snapshot.root().unwrap(), roots[readable as usize], "{case}: root of {readable}");
-        assert_proves(&snapshot, roots[readable as usize], case);
     }
+    assert_proves(&db.snapshot().unwrap(), roots[version as usize], case);
     db.check(CheckLevel::Full).unwrap_or_else(|error| panic!("{case}: {error}"));
     drop(db);
     // What was recovered is durable: a second loss right after changes nothing, and recovering it writes nothing.
@@ -241,7 +241,7 @@ fn enumerate(seed: u64, losses: u64, arena: &mut ArenaCuts) -> u64 {
 #[test]
 fn a_cut_at_every_operation_loses_nothing_acknowledged() {
     let mut arena = ArenaCuts::new();
-    let states: u64 = (0..8).map(|seed| enumerate(seed, 5, &mut arena)).sum();
+    let states: u64 = (0..8).map(|seed| enumerate(seed, 3, &mut arena)).sum();
     println!("{states} crash states; operations on the arena that were cut: {arena:?}");
     assert!(states > 1000);
     for operation in ["create", "set length", "write", "sync", "give back"] {
