@@ -88,7 +88,8 @@ pub(crate) fn frames(
                     visit(&header, bytes)?;
                     cursor = Cursor {
                         position: header.position + header.frame_bytes() as u64,
-                        version: header.version,
+                        // A deferred root comes behind the changes of later versions.
+                        version: cursor.version.max(header.version),
                         sequence: header.sequence,
                         chain: header.checksum,
                         nonce: Some(header.nonce),

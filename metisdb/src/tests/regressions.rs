@@ -643,3 +643,30 @@ fn the_rest_of_an_interrupted_roll_is_not_removed_once_its_number_is_used() {
     assert_eq!(db.stats().version, 2);
     assert_eq!(db.stats().segments, 2);
 }
+
+fn slots(byte: u8, count: u64, seed: u64) -> Changes {
+    let mut changes = account_changes(byte, seed);
+    (0..count)
+        .for_each(|slot| _ = changes.set_storage(Address::repeat_byte(byte), U256::from(slot), wide(seed + slot)));
+    changes
+}
+
+/// The root of version 1 was written behind the changes of version 2, and its frame says version 1. Recovery took the version of the last
+/// frame for the newest: version 2, acknowledged as durable, was hidden, and the next commit had its number.
+#[test]
+fn a_deferred_root_does_not_hide_a_later_version() {
+    let disk = disk(15);
+    let db = small().segment_bytes(1 << 24).create_on(disk.clone()).unwrap();
+    let (_, first) = db.commit_deferred(&slots(1, 20_000, 1), Durability::Durable).unwrap();
+    let (second, _) = db.commit_deferred(&slots(2, 4_000, 1), Durability::Durable).unwrap();
+    assert!(second.is_durable());
+    while !first.is_ready() {
+        std::hint::spin_loop();
+    }
+    // Most likely before the second root.
+    let left = Arc::new(disk.after_power_loss(1));
+    drop(db);
+    let db = small().open_on(left).unwrap();
+    assert_eq!(db.stats().version, second.version());
+    db.check(CheckLevel::Full).unwrap();
+}
