@@ -71,6 +71,7 @@ pub(crate) fn changes_between(
     salted: &HashMap<AccountId, Address>,
 ) -> Result<TrieChanges> {
     let none = BTreeSet::new();
+    let (earlier, later) = (from.version.min(to.version), from.version.max(to.version));
     let mut changes = TrieChanges::default();
     for (id, address) in accounts(from.lookup, keys, salted)? {
         let before = from.account(&address)?.map(|stored| stored.account);
@@ -78,7 +79,8 @@ pub(crate) fn changes_between(
         if before.is_none() && account.is_none() {
             continue;
         }
-        let wiped = keys.wiped.contains(&id);
+        // The keys may also name a wipe behind both versions, which neither of them knows of.
+        let wiped = keys.wiped.contains(&id) && from.lookup.is_wiped(id, earlier, later)?;
         let first = changes.slots.len();
         for slot in keys.slots.get(&id).unwrap_or(&none).iter().filter(|_| account.is_some()) {
             let old = if wiped { U256::ZERO } else { from.slot(id, slot)?.0 };
