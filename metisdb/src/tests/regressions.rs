@@ -709,3 +709,27 @@ fn versions_before_empty_commits_whose_segment_is_gone_have_a_trie() {
     db.snapshot_at(first).unwrap().storage_root(&Address::repeat_byte(1)).unwrap();
     db.check(CheckLevel::Full).unwrap();
 }
+
+/// Block after block was proposed on the one before and that one committed then: always one ahead. No proposal was made on a version, so
+/// each kept all changes since the first one, its snapshot, its pages and, through its parent, every proposal before it.
+#[test]
+fn a_chain_of_proposals_that_is_always_one_ahead_holds_nothing_old() {
+    let db = small().retain_versions(0).create_on(disk(18)).unwrap();
+    commit(&db, &slots(1, 50, 1));
+    let mut tip = db.propose(&db.snapshot().unwrap(), &slots(1, 5, 2)).unwrap();
+    for round in 3..40 {
+        let next = tip.propose(&slots(1, 50, round)).unwrap();
+        let root = tip.root();
+        tip.commit(Durability::Pipelined).unwrap();
+        assert_eq!(db.snapshot().unwrap().root().unwrap(), root);
+        if round % 5 == 0 {
+            // Sweeps, so that the tries below the tip are in other places.
+            db.checkpoint().unwrap();
+        }
+        tip = next;
+    }
+    let stats = db.stats();
+    assert!(stats.oldest_snapshot.unwrap() + 2 >= stats.version, "{stats:?}");
+    assert!(db.store.tries.floor() + 10 > stats.version, "floor {} at {}", db.store.tries.floor(), stats.version);
+    db.check(CheckLevel::Full).unwrap();
+}
