@@ -185,9 +185,8 @@ fn write_trie(store: &Store, state: &CheckpointState, captured: &mut Captured) -
         written.abandon(&tries.arena);
         return Err(store.log.poison(error));
     }
-    if !written.is_empty() {
-        captured.superblock.trie.generation = generation;
-    }
+    // Also if there was nothing to write: a checkpoint that failed behind this step may have written it all.
+    captured.superblock.trie.generation = generation;
     captured.superblock.trie.top = reference_of(&top.link);
     if let Link::Leaf(Leaf { storage: Some(storage), .. }) = &top.link {
         let root = B256::new(*storage.reference.padded());

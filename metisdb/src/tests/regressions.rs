@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use super::{disk, small, wide};
 use crate::{
     Account, Changes, CheckLevel, Db, Durability, Error, Result,
+    checkpoint::{self, Thoroughness},
     log::frame::{self, FrameHeader},
     storage::{Lock, Map, SimulatedDisk, Storage, StorageFile},
 };
@@ -732,4 +733,28 @@ fn a_chain_of_proposals_that_is_always_one_ahead_holds_nothing_old() {
     assert!(stats.oldest_snapshot.unwrap() + 2 >= stats.version, "{stats:?}");
     assert!(db.store.tries.floor() + 10 > stats.version, "floor {} at {}", db.store.tries.floor(), stats.version);
     db.check(CheckLevel::Full).unwrap();
+}
+
+/// A checkpoint wrote the trie, then found no space for its superblock. The next one had nothing to write, so its superblock named the
+/// generation of the one before both: to the next open all nodes seemed to be too young, and it made the trie anew from the whole log.
+#[test]
+fn a_trie_that_a_failed_checkpoint_wrote_is_not_taken_for_damage() {
+    let mut failures = 0;
+    for failing in 0..60 {
+        let disk = disk(19);
+        let db = small().create_on(disk.clone()).unwrap();
+        commit(&db, &slots(1, 3000, 1));
+        commit(&db, &slots(2, 1, 1));
+        disk.fail_operation(disk.operations() + failing, ErrorKind::StorageFull);
+        let take = || checkpoint::checkpoint(&db.store, Thoroughness::Automatic);
+        if take().is_ok() || take().is_err() {
+            continue;
+        }
+        failures += 1;
+        let sequence = db.store.checkpoint.lock().newest.trie.sequence;
+        drop(db);
+        let db = small().open_on(disk).unwrap();
+        assert_eq!(db.store.tries.floor(), sequence, "operation {failing}: made anew");
+    }
+    assert!(failures > 0);
 }

@@ -61,11 +61,6 @@ impl Written {
         }
     }
 
-    /// Whether there was nothing to write.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
     /// The nodes have no places after all.
     pub(crate) fn abandon(&self, arena: &Arena) {
         for node in &self.nodes {
