@@ -90,7 +90,7 @@ fn from_checkpoint(known: &Known<'_>, arena: &Arena, scheme: &Ethereum, pages: O
         Some(pages) => pages,
         None => count_pages(arena, &base, superblock.trie.sequence)?,
     };
-    arena.set_pages(pages);
+    arena.set_pages(pages)?;
     if known.keys.is_empty() {
         expect_root(known, &base)?;
         return Ok(((base, None), (Vec::new(), 0)));
@@ -163,7 +163,7 @@ fn count_pages(arena: &Arena, trie: &Trie, sequence: u64) -> Result<Pages> {
 pub(crate) fn from_log(known: &Known<'_>, arena: Arena, scheme: Ethereum) -> Result<Tries> {
     // Both superblocks may refer to any page that is there.
     let sequence = known.superblock.trie.sequence + 1;
-    arena.set_pages(arena.empty_pages(Page { live_bytes: 0, died: sequence }));
+    arena.set_pages(arena.empty_pages(Page { live_bytes: 0, died: sequence }))?;
     let view = View { lookup: known.lookup, commitment: &scheme, version: known.version, staged: &[] };
     let empty = Trie { top: None, root: scheme.root(None) };
     let mut regrowth = Regrowth {

@@ -23,7 +23,7 @@ use self::{
     pages::{PAGE_BYTES, Page, Pages},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     layout::layout,
     log::{
         Damage, crc32c,
@@ -162,10 +162,7 @@ impl Arena {
         let extent_bytes = self.identity.segment_bytes;
         let (number, offset) = (place.get() / extent_bytes, place.get() % extent_bytes);
         let extent = self.extents.read().get(&number).cloned();
-        let Some(extent) = extent else {
-            let damage = Damage::new(format!("an extent {number}"), "none");
-            return Err(damage.at("node", self.storage.path().join(file_name(number)), offset));
-        };
+        let extent = extent.ok_or_else(|| self.lost_extent(number, offset))?;
         let length = PAGE_BYTES - offset % PAGE_BYTES;
         if self.through_files {
             let mut bytes = vec![0; length as usize];
@@ -176,6 +173,12 @@ impl Arena {
         // written while any trie can reach it (T1), and files of the arena are never cut.
         let bytes = unsafe { extent.map.bytes(offset as usize, length as usize) };
         self.decode(&extent, bytes, place, birth_limit)
+    }
+
+    #[cold]
+    fn lost_extent(&self, number: u64, offset: u64) -> Error {
+        let damage = Damage::new(format!("an extent {number}"), "none");
+        damage.at("node", self.storage.path().join(file_name(number)), offset)
     }
 
     fn decode(&self, extent: &Extent, bytes: &[u8], place: Place, birth_limit: u32) -> Result<Node> {
@@ -196,14 +199,23 @@ impl Arena {
         self.storage.path()
     }
 
-    /// Says which pages are in use, as far as they are in files that exist.
-    pub(crate) fn set_pages(&self, mut pages: Pages) {
+    /// Says which pages are in use.
+    ///
+    /// # Errors
+    /// Corruption where some of them are in a file that is not there.
+    pub(crate) fn set_pages(&self, mut pages: Pages) -> Result<()> {
         let extents = self.extents.read();
+        let is_used = |pages: &[Page]| pages.iter().any(|page| page.live_bytes > 0);
+        let lost = pages.extents.iter().find(|(number, pages)| !extents.contains_key(number) && is_used(pages));
+        if let Some((number, _)) = lost {
+            return Err(self.lost_extent(*number, 0));
+        }
         pages.extents.retain(|number, _| extents.contains_key(number));
         for number in extents.keys().filter(|number| !pages.extents.contains_key(number)).collect::<Vec<_>>() {
             pages.add_extent(*number);
         }
         *self.pages.lock() = pages;
+        Ok(())
     }
 
     /// The pages of all files that exist, each in this state.
