@@ -314,7 +314,13 @@ impl Regrowth<'_> {
         let generation = u32::try_from(self.known.superblock.generation + 1)
             .map_err(|_| Error::LimitReached { what: "the number of checkpoints", limit: u64::from(u32::MAX) })?;
         let floor = self.known.superblock.trie.sequence;
-        let written = writer::write(self.arena, top, generation, floor, &mut Throttle::new(u64::MAX))?;
+        let written = match writer::write(self.arena, top, generation, floor, &mut Throttle::new(u64::MAX)) {
+            Err(error) if error.is_out_of_space() => {
+                tracing::warn!(%error, "no space for the trie: it stays in memory");
+                return Ok(());
+            }
+            other => other?,
+        };
         writer::sync(self.arena, &written)?;
         for (place, bytes) in written.places() {
             self.arena.pages.lock().add(place, bytes);

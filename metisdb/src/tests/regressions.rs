@@ -801,3 +801,17 @@ fn a_lost_file_of_the_arena_costs_time_only() {
         db.check(CheckLevel::Full).unwrap();
     }
 }
+
+/// The trie had to be made anew, and the disk was full (which is how a checkpoint comes to leave the trie out): the database could not be opened,
+/// not even to free anything.
+#[test]
+fn a_full_disk_does_not_keep_a_database_without_trie_closed() {
+    let options = || small().max_unwritten_trie_bytes(1);
+    let disk = disk(23);
+    let db = options().create_on(disk.clone()).unwrap();
+    (0..10).for_each(|byte| _ = commit(&db, &slots(byte, 400, 1)));
+    db.close().unwrap();
+    disk.set_capacity(Some(0));
+    let db = options().rebuild(true).open_on(disk).unwrap();
+    db.check(CheckLevel::Full).unwrap();
+}
