@@ -21,6 +21,7 @@ use crate::{
     checkpoint::{self, Thoroughness},
     log::frame::{self, FrameHeader},
     storage::{Lock, Map, SimulatedDisk, Storage, StorageFile},
+    trie::node::{Child, Link, NodeRef},
 };
 
 fn code_changes(byte: u8, length: usize) -> Changes {
@@ -814,4 +815,49 @@ fn a_full_disk_does_not_keep_a_database_without_trie_closed() {
     disk.set_capacity(Some(0));
     let db = options().rebuild(true).open_on(disk).unwrap();
     db.check(CheckLevel::Full).unwrap();
+}
+
+/// Memory of the nodes under a child that are not in the arena.
+fn unwritten(child: &Child) -> u64 {
+    match &child.link {
+        Link::Branch(NodeRef::Memory(branch)) if branch.written.place().is_none() => {
+            branch.memory_bytes() as u64 + branch.children.iter().map(unwritten).sum::<u64>()
+        }
+        Link::Branch(_) => 0,
+        Link::Leaf(leaf) => leaf.storage.as_deref().map_or(0, unwritten),
+    }
+}
+
+/// Nodes that a commit replaced while a checkpoint was writing them were taken off the memory in use twice: it then seemed to be free, and grew
+/// beyond its limit.
+#[test]
+fn memory_of_nodes_is_counted_once_beside_a_checkpoint() {
+    let db = small().segment_bytes(1 << 22).checkpoint_bytes_per_second(1 << 20).create_on(disk(24)).unwrap();
+    commit(&db, &slots(1, 10_000, 1));
+    thread::scope(|scope| {
+        let checkpoint = scope.spawn(|| db.checkpoint().unwrap());
+        thread::sleep(Duration::from_millis(200));
+        commit(&db, &slots(1, 10_000, 2));
+        assert!(!checkpoint.is_finished(), "it writes for a second");
+    });
+    let (_, newest) = db.store.tries.newest();
+    let in_memory = newest.trie.top.as_ref().map_or(0, unwritten);
+    assert!(in_memory > 0);
+    assert!(db.stats().unwritten_trie_bytes >= in_memory, "{} of {in_memory}", db.stats().unwritten_trie_bytes);
+}
+
+/// A checkpoint that was asked for, each close too, took all nodes in pages that were not nearly full into memory at once: the whole trie, for
+/// most.
+#[test]
+fn a_sweep_minds_the_memory_that_nodes_may_take() {
+    let disk = disk(25);
+    let db = small().segment_bytes(1 << 22).create_on(disk.clone()).unwrap();
+    (0..40).for_each(|byte| _ = commit(&db, &slots(byte, 400, 1)));
+    db.close().unwrap();
+    let db = small().max_unwritten_trie_bytes(1 << 14).open_on(disk).unwrap();
+    (0..40).for_each(|byte| _ = commit(&db, &slots(byte, 100, 2)));
+    checkpoint::wait_for_started(&db.store);
+    let before = db.store.checkpoint.lock().next_swept;
+    db.checkpoint().unwrap();
+    assert_ne!(db.store.checkpoint.lock().next_swept, before, "256 parts of 256");
 }
