@@ -149,13 +149,19 @@ fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness)
     if live * PAGE_BYTES >= used * full_bytes {
         return Ok(());
     }
+    let mut moved_bytes = 0;
     for _ in 0..parts {
+        // The rest waits for the next checkpoint: what is moved is in memory until this one writes it.
+        if moved_bytes >= store.options.max_unwritten_trie_bytes {
+            break;
+        }
         let gate = roots::close_gate(store)?;
         let writer = store.writer.lock();
         let (_, newest) = store.tries.newest();
         let swept = sweep::sweep(&store.tries.arena, &newest.trie, state.next_swept, full_bytes)?;
         state.next_swept = state.next_swept.wrapping_add(1);
         if let Some(Swept { trie, retired, memory_bytes }) = swept {
+            moved_bytes += memory_bytes as u64;
             store.tries.replace_newest(trie, retired, memory_bytes as u64);
         }
         // Commits that wait come first.
@@ -185,9 +191,8 @@ fn write_trie(store: &Store, state: &CheckpointState, captured: &mut Captured) -
         written.abandon(&tries.arena);
         return Err(store.log.poison(error));
     }
-    // What an earlier attempt, or opening, wrote counts too: no superblock has named it yet.
-    let named = &mut captured.superblock.trie.generation;
-    *named = tries.arena.newest_birth().max(*named);
+    // Also if there was nothing to write: a checkpoint that failed behind this step may have written it all.
+    captured.superblock.trie.generation = generation;
     captured.superblock.trie.top = reference_of(&top.link);
     if let Link::Leaf(Leaf { storage: Some(storage), .. }) = &top.link {
         let root = B256::new(*storage.reference.padded());

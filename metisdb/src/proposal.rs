@@ -18,6 +18,7 @@ use crate::{
     snapshot::Snapshot,
     stage::{self, Staged},
     store::Store,
+    trie::Trie,
     tries::{HeldTrie, NewTrie},
     types::{Account, Block},
     view::View,
@@ -57,46 +58,57 @@ pub struct Proposal {
 struct Proposed {
     /// What is under all the changes.
     snapshot: Snapshot,
-    parent: Parent,
     /// The changes of the proposals up to this one, oldest first.
     staged: Vec<Arc<Staged>>,
-    base: Arc<HeldTrie>,
+    /// Those proposals.
+    layers: Vec<Layer>,
     held: Arc<HeldTrie>,
     /// Until it is committed.
     new: parking_lot::Mutex<Option<NewTrie>>,
+}
+
+/// What the proposals on a proposal know of it: so they do not keep it.
+#[derive(Clone, Debug)]
+struct Layer {
+    /// The trie that it was made on.
+    base: Arc<Trie>,
     /// The version that it became.
-    committed: OnceLock<u64>,
+    committed: Arc<OnceLock<u64>>,
 }
 
-/// What a proposal is made on.
-#[derive(Debug)]
-enum Parent {
-    Snapshot(u64),
-    Proposal(Arc<Proposed>),
-}
-
-impl Parent {
+impl Proposed {
     /// The version that the parent is, if it is one.
-    fn version(&self) -> Option<u64> {
-        match self {
-            Self::Snapshot(version) => Some(*version),
-            Self::Proposal(parent) => parent.committed.get().copied(),
+    fn parent_version(&self) -> Option<u64> {
+        match self.layers.iter().nth_back(1) {
+            Some(parent) => parent.committed.get().copied(),
+            None => Some(self.snapshot.version()),
         }
+    }
+
+    /// The proposal's own layer.
+    fn own(&self) -> &Layer {
+        self.layers.last().expect("a proposal is one of its layers")
+    }
+
+    /// The newest version that a proposal of the chain became, if it can be read, and how many of the chain are in it.
+    fn committed_part(&self) -> Option<(Snapshot, usize)> {
+        let committed = |layer: &Layer| layer.committed.get().copied();
+        let count = self.layers.iter().rposition(|layer| committed(layer).is_some())? + 1;
+        let version = committed(&self.layers[count - 1])?;
+        Some((self.snapshot.at(version).ok()?, count))
     }
 }
 
 /// Proposes changes on a snapshot.
 pub(crate) fn propose(snapshot: &Snapshot, changes: &Changes) -> Result<Proposal> {
-    let parent = Parent::Snapshot(snapshot.version());
-    let base = snapshot.trie()?;
-    make(snapshot.clone(), parent, &[], base, changes)
+    make(snapshot.clone(), (&[], &[]), &*snapshot.trie()?, changes)
 }
 
+/// `below`: the changes of the proposals over the snapshot, and these.
 fn make(
     snapshot: Snapshot,
-    parent: Parent,
-    below: &[Arc<Staged>],
-    base: Arc<HeldTrie>,
+    (below, layers): (&[Arc<Staged>], &[Layer]),
+    base: &HeldTrie,
     changes: &Changes,
 ) -> Result<Proposal> {
     let store = snapshot.store();
@@ -106,8 +118,9 @@ fn make(
     let new = store.tries.update(&base.trie, &staged.trie, &view)?;
     let held = base.derive(new.trie.clone());
     let staged = below.iter().cloned().chain([Arc::new(staged)]).collect();
-    let new = Some(new).into();
-    let inner = Proposed { snapshot, parent, staged, base, held, new, committed: OnceLock::new() };
+    let own = Layer { base: base.trie.clone(), committed: Arc::default() };
+    let layers = layers.iter().cloned().chain([own]).collect();
+    let inner = Proposed { snapshot, staged, layers, held, new: Some(new).into() };
     Ok(Proposal { inner: Arc::new(inner) })
 }
 
@@ -117,14 +130,31 @@ impl Proposal {
     /// # Errors
     /// As [`Db::propose`](crate::Db::propose).
     pub fn propose(&self, changes: &Changes) -> Result<Self> {
-        // On a proposal that has become a version, begin with that version: so chains stay short.
-        if let Some(version) = self.inner.committed.get()
-            && let Ok(snapshot) = self.inner.snapshot.at(*version)
-        {
-            return propose(&snapshot, changes);
+        let Proposed { snapshot, staged, layers, held, .. } = &*self.inner;
+        match self.inner.committed_part() {
+            // Begin with the version that proposals below have become: so chains stay short, and hold nothing older.
+            Some((snapshot, count)) => {
+                let below = (&staged[count..], &layers[count..]);
+                let base = self.above(&snapshot, below)?;
+                make(snapshot, below, &base, changes)
+            }
+            None => make(snapshot.clone(), (staged, layers), held, changes),
         }
-        let parent = Parent::Proposal(self.inner.clone());
-        make(self.inner.snapshot.clone(), parent, &self.inner.staged, self.inner.held.clone(), changes)
+    }
+
+    /// The trie of the last of the proposals `below`, the first of which is made on the snapshot; it holds what the snapshot's trie holds.
+    fn above(&self, snapshot: &Snapshot, (staged, layers): (&[Arc<Staged>], &[Layer])) -> Result<Arc<HeldTrie>> {
+        let store = snapshot.store();
+        let mut base = snapshot.trie()?;
+        if layers.first().is_some_and(|first| Arc::ptr_eq(&first.base, &base.trie)) {
+            return Ok(base.derive(self.inner.held.trie.clone()));
+        }
+        // The trie of that version was swept since: the same one in other places.
+        for (count, own) in staged.iter().enumerate() {
+            let view = store.view(snapshot.version(), &staged[..count]);
+            base = base.derive(store.tries.update(&base.trie, &own.trie, &view)?.trie);
+        }
+        Ok(base)
     }
 
     /// The state root that the changes lead to.
@@ -200,22 +230,23 @@ impl Proposal {
         let _gate = roots::close_gate(store)?;
         let mut writer = store.writer.lock();
         let newest = store.pins.head();
-        let parent = self.inner.parent.version();
+        let parent = self.inner.parent_version();
+        let Layer { base, committed } = self.inner.own();
         let is_child = parent == Some(newest) || probe::skip("proposal-parent");
-        if !is_child || self.inner.committed.get().is_some() {
+        if !is_child || committed.get().is_some() {
             return Err(Error::NotChildOfNewest { parent, newest });
         }
         let staged = self.settled(store)?;
         let root = self.root();
         let mut new = self.inner.new.lock();
         let (_, current) = store.tries.newest();
-        if !Arc::ptr_eq(&current.trie, &self.inner.base.trie) {
+        if !Arc::ptr_eq(&current.trie, base) {
             // The trie below was swept since: the same one in other places.
             *new = Some(store.tries.update(&current.trie, &staged.trie, &store.view(newest, &[]))?);
         }
         debug_assert!(new.as_ref().is_some_and(|new| new.trie.root == root));
         let appended = commit::append(store, &mut writer, &staged, Some(root), durability)?;
-        let _ = self.inner.committed.set(appended.version);
+        let _ = committed.set(appended.version);
         commit::publish(store, &mut writer, &staged, &appended, new.take());
         drop(new);
         Ok(commit::finish(store, writer, &staged, &appended, durability, started))
@@ -224,7 +255,7 @@ impl Proposal {
     /// The changes with what they supersede, now that it is all in the log.
     fn settled(&self, store: &Store) -> Result<Arc<Staged>> {
         let own = self.inner.staged.last().cloned().unwrap_or_default();
-        if matches!(self.inner.parent, Parent::Snapshot(_)) {
+        if self.inner.layers.len() == 1 {
             return Ok(own);
         }
         Ok(Arc::new(own.settled(&store.lookup)?))

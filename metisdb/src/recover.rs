@@ -120,6 +120,7 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
         return Err(Error::NotADatabase { path: storage.path() });
     }
     let mut superblocks = superblock::read(&*storage)?.ok_or_else(|| Error::NotADatabase { path: storage.path() })?;
+    let on_disk = superblocks.newest.clone();
     if options.rebuild {
         superblocks.newest.image = None;
         superblocks.newest.trie.top = TopReference::Absent;
@@ -150,7 +151,7 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, access: Access) 
                 rewrite_unsynced(&*storage, &segments, from, end.position)?;
                 end.durable_upto = end.position;
             }
-            let leaving = repair(&*storage, &folder, newest, superblocks.older.as_ref(), &segments, &replay, &end)?;
+            let leaving = repair(&*storage, &folder, &on_disk, superblocks.older.as_ref(), &segments, &replay, &end)?;
             if superblocks.older.is_none() {
                 // The other one is damaged or was never written: without a reserve the next damage would be the end.
                 superblocks.newest.generation += 1;

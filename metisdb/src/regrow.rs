@@ -94,7 +94,7 @@ fn from_checkpoint(known: &Known<'_>, arena: &Arena, scheme: &Ethereum, pages: O
         }
         None => count_pages(arena, &base, superblock.trie.sequence)?,
     };
-    arena.set_pages(pages);
+    arena.set_pages(pages)?;
     if known.keys.is_empty() {
         expect_root(known, &base)?;
         return Ok(((base, None), (Vec::new(), 0)));
@@ -178,7 +178,7 @@ pub(crate) fn count_pages(arena: &Arena, trie: &Trie, sequence: u64) -> Result<P
 pub(crate) fn from_log(known: &Known<'_>, arena: Arena, scheme: Ethereum) -> Result<Tries> {
     // Both superblocks may refer to any page that is there.
     let sequence = known.superblock.trie.sequence + 1;
-    arena.set_pages(arena.empty_pages(Page { live_bytes: 0, died: sequence }));
+    arena.set_pages(arena.empty_pages(Page { live_bytes: 0, died: sequence }))?;
     let view = View { lookup: known.lookup, commitment: &scheme, version: known.version, staged: &[] };
     let empty = Trie { top: None, root: scheme.root(None) };
     let mut regrowth = Regrowth {
@@ -329,7 +329,13 @@ impl Regrowth<'_> {
         let generation = u32::try_from(self.known.superblock.generation + 1)
             .map_err(|_| Error::LimitReached { what: "the number of checkpoints", limit: u64::from(u32::MAX) })?;
         let floor = self.known.superblock.trie.sequence;
-        let written = writer::write(self.arena, top, generation, floor, &mut Throttle::new(u64::MAX))?;
+        let written = match writer::write(self.arena, top, generation, floor, &mut Throttle::new(u64::MAX)) {
+            Err(error) if error.is_out_of_space() => {
+                tracing::warn!(%error, "no space for the trie: it stays in memory");
+                return Ok(());
+            }
+            other => other?,
+        };
         writer::sync(self.arena, &written)?;
         for (place, bytes) in written.places() {
             self.arena.pages.lock().add(place, bytes);

@@ -148,7 +148,8 @@ pub(crate) fn trie_at(store: &Store, version: u64) -> Result<Arc<HeldTrie>> {
 pub(crate) fn trie_from(store: &Store, newest: u64, base: &HeldTrie, version: u64) -> Result<Arc<HeldTrie>> {
     let positions = store.history.positions(version, newest);
     let mut keys = ChangedKeys::default();
-    for position in positions {
+    // A segment is dropped while a version of it can be read only if that version changed nothing.
+    for position in positions.into_iter().filter(|position| store.lookup.table.segment_of(*position).is_some()) {
         let (header, bytes) = read_frame(&store.lookup, position)?;
         add_records(&store.lookup, &header, &bytes, &mut keys, |_| true)?;
     }

@@ -240,6 +240,14 @@ impl Tries {
         let meanwhile = current.retired_meanwhile.take().unwrap_or_default();
         let Some(written) = written else { return };
         let mut pages = self.arena.pages.lock();
+        // What was retired meanwhile was taken off then: not once more with what was written.
+        for (_, retired) in &meanwhile {
+            if let Retired::Unwritten(branch) = retired
+                && branch.written.planned().is_some()
+            {
+                current.unwritten_bytes += branch.memory_bytes() as u64;
+            }
+        }
         let places: Vec<(Place, usize)> = written.places().collect();
         for (node, (place, bytes)) in written.nodes.iter().zip(places) {
             pages.add(place, bytes);

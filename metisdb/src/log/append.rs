@@ -14,7 +14,7 @@ use std::sync::{
 use parking_lot::Mutex;
 
 use super::{
-    frame::{self, FrameBuilder, FrameKind, Link},
+    frame::{self, FrameBuilder, FrameHeader, FrameKind, Link},
     segment::{Identity, Segment, SegmentHeader, SegmentTable, file_name, log_limit},
 };
 use crate::{
@@ -159,8 +159,14 @@ impl Log {
         }
         debug_assert!(after.position <= tail.reserved_upto, "A2: reserved before written");
         let offset = tail.position - tail.segment.start;
-        if let Err(error) = tail.segment.file.write_all_at(&bytes, offset) {
-            return Err(if error.is_out_of_space() { error } else { self.poison(error) });
+        let file = &tail.segment.file;
+        if let Err(error) = file.write_all_at(&bytes, offset) {
+            if !error.is_out_of_space() {
+                return Err(self.poison(error));
+            }
+            // A part may have been written, the first frame as a whole: a crash must not make a commit of it.
+            let erased = file.write_all_at(&[0; FrameHeader::BYTES], offset).and_then(|()| file.sync());
+            return Err(erased.map_or_else(|failure| self.poison(failure), |()| error));
         }
         *tail = after;
         self.active.lock().appended = tail.position;

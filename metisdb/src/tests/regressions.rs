@@ -18,12 +18,14 @@ use parking_lot::Mutex;
 use super::{disk, small, wide};
 use crate::{
     Account, Changes, CheckLevel, Db, Durability, Error, Result,
+    checkpoint::{self, Thoroughness},
     log::{
         frame::{self, FrameBuilder, FrameHeader, FrameKind},
         record::{Body, Record},
         segment,
     },
     storage::{Lock, Map, SimulatedDisk, Storage, StorageFile},
+    trie::node::{Child, Link, NodeRef},
 };
 
 fn code_changes(byte: u8, length: usize) -> Changes {
@@ -154,6 +156,8 @@ fn a_superblock_whose_sync_failed_is_written_again_before_it_is_relied_on() {
 struct Control {
     /// Whether maps are refused.
     refuse_maps: AtomicBool,
+    /// Whether the next write finds no space for its last bytes.
+    shorten_write: AtomicBool,
     /// For the next sync of a file: says that it was reached, then waits until it may go on.
     hold_sync: Mutex<Option<(Sender<()>, Receiver<()>)>>,
 }
@@ -239,6 +243,11 @@ impl StorageFile for ControlledFile {
         self.file.read_exact_at(bytes, offset)
     }
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        if self.control.shorten_write.swap(false, Ordering::Relaxed) {
+            self.file.write_all_at(&bytes[..bytes.len() - 8], offset)?;
+            let source = Arc::new(ErrorKind::StorageFull.into());
+            return Err(Error::Io { operation: "write", path: self.path(), offset, source });
+        }
         self.file.write_all_at(bytes, offset)
     }
     fn sync(&self) -> Result<()> {
@@ -722,4 +731,237 @@ fn the_trie_of_an_older_version_is_made_beside_a_commit_that_is_half_written() {
         disk.damage(&file, offset, *byte);
     }
     assert_eq!(db.snapshot_at(1).unwrap().storage_root(&Address::repeat_byte(1)).unwrap(), root);
+}
+
+fn slots(byte: u8, count: u64, seed: u64) -> Changes {
+    let mut changes = account_changes(byte, seed);
+    (0..count)
+        .for_each(|slot| _ = changes.set_storage(Address::repeat_byte(byte), U256::from(slot), wide(seed + slot)));
+    changes
+}
+
+/// The root of version 1 was written behind the changes of version 2, and its frame says version 1. Recovery took the version of the last
+/// frame for the newest: version 2, acknowledged as durable, was hidden, and the next commit had its number.
+#[test]
+fn a_deferred_root_does_not_hide_a_later_version() {
+    let disk = disk(15);
+    let db = small().segment_bytes(1 << 24).create_on(disk.clone()).unwrap();
+    let (_, first) = db.commit_deferred(&slots(1, 20_000, 1), Durability::Durable).unwrap();
+    let (second, _) = db.commit_deferred(&slots(2, 4_000, 1), Durability::Durable).unwrap();
+    assert!(second.is_durable());
+    while !first.is_ready() {
+        std::hint::spin_loop();
+    }
+    // Most likely before the second root.
+    let left = Arc::new(disk.after_power_loss(1));
+    drop(db);
+    let db = small().open_on(left).unwrap();
+    assert_eq!(db.stats().version, second.version());
+    db.check(CheckLevel::Full).unwrap();
+}
+
+/// A reader beside a writer shows the newest version that is known to be durable. A wipe behind it, in the log already, was taken for a
+/// part of it when the trie was made: the slots that nothing had changed since the checkpoint were missing, and without a root in the log to
+/// compare with (here it found no space) root and proofs were wrong.
+#[test]
+fn a_wipe_behind_the_version_shown_is_not_part_of_it() {
+    let disk = disk(16);
+    let db = small().create_on(disk.clone()).unwrap();
+    commit(&db, &slots(1, 50, 1));
+    db.checkpoint().unwrap();
+    // Changes, then the root.
+    disk.fail_operation(disk.operations() + 1, ErrorKind::StorageFull);
+    let (shown, root) = db.commit_deferred(&slots(2, 1, 1), Durability::Pipelined).unwrap();
+    let expected = root.wait().unwrap();
+    shown.wait_durable().unwrap();
+    let mut wipe = Changes::new();
+    wipe.wipe_storage(Address::repeat_byte(1));
+    db.commit(&wipe, Durability::Pipelined).unwrap();
+    let reader = small().open_read_only_on(disk).unwrap();
+    assert_eq!(reader.stats().version, shown.version());
+    assert_eq!(reader.snapshot().unwrap().root().unwrap(), expected);
+}
+
+/// A segment of commits that changed nothing was dropped, which loses nothing. But going back to an older version looked for their frames: its
+/// trie, and a full check, ended with an error of corruption.
+#[test]
+fn versions_before_empty_commits_whose_segment_is_gone_have_a_trie() {
+    let db = small().retain_versions(2000).create_on(disk(17)).unwrap();
+    let first = commit(&db, &slots(1, 20, 1));
+    while db.stats().segments < 3 {
+        db.commit(&Changes::new(), Durability::Pipelined).unwrap();
+    }
+    commit(&db, &slots(1, 20, 2));
+    db.checkpoint().unwrap();
+    db.checkpoint().unwrap();
+    assert!(db.stats().segments < 3, "one was dropped");
+    db.snapshot_at(first).unwrap().storage_root(&Address::repeat_byte(1)).unwrap();
+    db.check(CheckLevel::Full).unwrap();
+}
+
+/// Block after block was proposed on the one before and that one committed then: always one ahead. No proposal was made on a version, so
+/// each kept all changes since the first one, its snapshot, its pages and, through its parent, every proposal before it.
+#[test]
+fn a_chain_of_proposals_that_is_always_one_ahead_holds_nothing_old() {
+    let db = small().retain_versions(0).create_on(disk(18)).unwrap();
+    commit(&db, &slots(1, 50, 1));
+    let mut tip = db.propose(&db.snapshot().unwrap(), &slots(1, 5, 2)).unwrap();
+    for round in 3..40 {
+        let next = tip.propose(&slots(1, 50, round)).unwrap();
+        let root = tip.root();
+        tip.commit(Durability::Pipelined).unwrap();
+        assert_eq!(db.snapshot().unwrap().root().unwrap(), root);
+        if round % 5 == 0 {
+            // Sweeps, so that the tries below the tip are in other places.
+            db.checkpoint().unwrap();
+        }
+        tip = next;
+    }
+    let stats = db.stats();
+    assert!(stats.oldest_snapshot.unwrap() + 2 >= stats.version, "{stats:?}");
+    assert!(db.store.tries.floor() + 10 > stats.version, "floor {} at {}", db.store.tries.floor(), stats.version);
+    db.check(CheckLevel::Full).unwrap();
+}
+
+/// A checkpoint wrote the trie, then found no space for its superblock. The next one had nothing to write, so its superblock named the
+/// generation of the one before both: to the next open all nodes seemed to be too young, and it made the trie anew from the whole log.
+#[test]
+fn a_trie_that_a_failed_checkpoint_wrote_is_not_taken_for_damage() {
+    let mut failures = 0;
+    for failing in 0..60 {
+        let disk = disk(19);
+        let db = small().create_on(disk.clone()).unwrap();
+        commit(&db, &slots(1, 3000, 1));
+        commit(&db, &slots(2, 1, 1));
+        disk.fail_operation(disk.operations() + failing, ErrorKind::StorageFull);
+        let take = || checkpoint::checkpoint(&db.store, Thoroughness::Automatic);
+        if take().is_ok() || take().is_err() {
+            continue;
+        }
+        failures += 1;
+        let sequence = db.store.checkpoint.lock().newest.trie.sequence;
+        drop(db);
+        let db = small().open_on(disk).unwrap();
+        assert_eq!(db.store.tries.floor(), sequence, "operation {failing}: made anew");
+    }
+    assert!(failures > 0);
+}
+
+/// Opening with `rebuild` while one superblock was damaged wrote the sound one anew in its place, with other bytes (without image and trie): a
+/// power cut tore it, and none was left.
+#[test]
+fn a_rebuild_does_not_change_the_only_sound_superblock_in_place() {
+    let damaged = || {
+        let disk = disk(20);
+        let db = small().create_on(disk.clone()).unwrap();
+        (0..20).for_each(|byte| _ = commit(&db, &code_changes(byte, 60_000)));
+        db.close().unwrap();
+        let newest = crate::superblock::read(&*disk).unwrap().unwrap().newest.generation;
+        disk.damage(&crate::superblock::file_name(newest + 1), 16, 1);
+        disk
+    };
+    for cut in 0..10 {
+        let disk = damaged();
+        disk.cut_after(disk.operations() + cut);
+        drop(small().rebuild(true).open_on(disk.clone()));
+        for loss in 0..30 {
+            let opened = small().open_on(Arc::new(disk.after_power_loss(loss)));
+            opened.unwrap_or_else(|error| panic!("cut {cut}, loss {loss}: {error}"));
+        }
+    }
+}
+
+/// A file of the arena was lost, and the topmost node stood in another one. The database opened as if nothing were missing; then commits failed
+/// with an error of corruption, though all that was lost can be made anew.
+#[test]
+fn a_lost_file_of_the_arena_costs_time_only() {
+    let disk = disk(21);
+    let db = small().create_on(disk.clone()).unwrap();
+    (0..10).for_each(|byte| _ = commit(&db, &slots(byte, 400, 1)));
+    db.close().unwrap();
+    let extents: Vec<String> = disk.list().unwrap().into_iter().filter(|name| name.starts_with("arena.")).collect();
+    assert!(extents.len() > 2, "{extents:?}");
+    for lost in extents {
+        let disk = Arc::new(disk.after_power_loss(1));
+        disk.remove_file(&lost);
+        let db = small().open_on(disk).unwrap();
+        (0..10).for_each(|byte| _ = commit(&db, &slots(byte, 400, 2)));
+        db.check(CheckLevel::Full).unwrap();
+    }
+}
+
+/// The trie had to be made anew, and the disk was full (which is how a checkpoint comes to leave the trie out): the database could not be opened,
+/// not even to free anything.
+#[test]
+fn a_full_disk_does_not_keep_a_database_without_trie_closed() {
+    let options = || small().max_unwritten_trie_bytes(1);
+    let disk = disk(23);
+    let db = options().create_on(disk.clone()).unwrap();
+    (0..10).for_each(|byte| _ = commit(&db, &slots(byte, 400, 1)));
+    db.close().unwrap();
+    disk.set_capacity(Some(0));
+    let db = options().rebuild(true).open_on(disk).unwrap();
+    db.check(CheckLevel::Full).unwrap();
+}
+
+/// Memory of the nodes under a child that are not in the arena.
+fn unwritten(child: &Child) -> u64 {
+    match &child.link {
+        Link::Branch(NodeRef::Memory(branch)) if branch.written.place().is_none() => {
+            branch.memory_bytes() as u64 + branch.children.iter().map(unwritten).sum::<u64>()
+        }
+        Link::Branch(_) => 0,
+        Link::Leaf(leaf) => leaf.storage.as_deref().map_or(0, unwritten),
+    }
+}
+
+/// Nodes that a commit replaced while a checkpoint was writing them were taken off the memory in use twice: it then seemed to be free, and grew
+/// beyond its limit.
+#[test]
+fn memory_of_nodes_is_counted_once_beside_a_checkpoint() {
+    let db = small().segment_bytes(1 << 22).checkpoint_bytes_per_second(1 << 20).create_on(disk(24)).unwrap();
+    commit(&db, &slots(1, 10_000, 1));
+    thread::scope(|scope| {
+        let checkpoint = scope.spawn(|| db.checkpoint().unwrap());
+        thread::sleep(Duration::from_millis(200));
+        commit(&db, &slots(1, 10_000, 2));
+        assert!(!checkpoint.is_finished(), "it writes for a second");
+    });
+    let (_, newest) = db.store.tries.newest();
+    let in_memory = newest.trie.top.as_ref().map_or(0, unwritten);
+    assert!(in_memory > 0);
+    assert!(db.stats().unwritten_trie_bytes >= in_memory, "{} of {in_memory}", db.stats().unwritten_trie_bytes);
+}
+
+/// A checkpoint that was asked for, each close too, took all nodes in pages that were not nearly full into memory at once: the whole trie, for
+/// most.
+#[test]
+fn a_sweep_minds_the_memory_that_nodes_may_take() {
+    let disk = disk(25);
+    let db = small().segment_bytes(1 << 22).create_on(disk.clone()).unwrap();
+    (0..40).for_each(|byte| _ = commit(&db, &slots(byte, 400, 1)));
+    db.close().unwrap();
+    let db = small().max_unwritten_trie_bytes(1 << 14).open_on(disk).unwrap();
+    (0..40).for_each(|byte| _ = commit(&db, &slots(byte, 100, 2)));
+    checkpoint::wait_for_started(&db.store);
+    let before = db.store.checkpoint.lock().next_swept;
+    db.checkpoint().unwrap();
+    assert_ne!(db.store.checkpoint.lock().next_swept, before, "256 parts of 256");
+}
+
+/// Changes and root are written at once. A full disk had room for the changes, and for all but a little of the root: the commit failed, and
+/// was there after the next open all the same.
+#[test]
+fn a_commit_that_found_no_space_for_its_root_does_not_come_back() {
+    let disk = disk(26);
+    let (db, control) = ControlledDisk::create(&disk);
+    commit(&db, &account_changes(1, 1));
+    control.shorten_write.store(true, Ordering::Relaxed);
+    let refused = db.commit(&account_changes(2, 1), Durability::Durable).unwrap_err();
+    assert!(refused.is_out_of_space(), "{refused}");
+    drop(db);
+    for loss in 0..20 {
+        assert_eq!(small().open_on(Arc::new(disk.after_power_loss(loss))).unwrap().stats().version, 1);
+    }
+    assert_eq!(small().open_on(disk).unwrap().stats().version, 1);
 }

@@ -14,15 +14,7 @@ pub(crate) mod bytes;
 pub(crate) mod pages;
 pub(crate) mod writer;
 
-use std::{
-    collections::BTreeMap,
-    num::NonZeroU64,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-};
+use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, sync::Arc};
 
 use alloy_primitives::B256;
 use parking_lot::{Mutex, RwLock};
@@ -32,7 +24,7 @@ use self::{
     pages::{PAGE_BYTES, Page, Pages},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     layout::layout,
     log::{
         Damage, crc32c,
@@ -94,8 +86,6 @@ pub(crate) struct Arena {
     identity: Identity,
     extents: RwLock<BTreeMap<u64, Arc<Extent>>>,
     pub(crate) pages: Mutex<Pages>,
-    /// Latest birth of what was written since the database was opened, named by a superblock or not.
-    newest_birth: AtomicU32,
     /// Nodes are read from the files: a writer may write pages again that this handle still refers to.
     through_files: bool,
 }
@@ -120,7 +110,6 @@ impl Arena {
             identity,
             extents: RwLock::default(),
             pages: Mutex::new(Pages::new(identity.segment_bytes)),
-            newest_birth: AtomicU32::new(0),
             through_files,
         };
         for name in arena.storage.list()? {
@@ -175,10 +164,7 @@ impl Arena {
         let extent_bytes = self.identity.segment_bytes;
         let (number, offset) = (place.get() / extent_bytes, place.get() % extent_bytes);
         let extent = self.extents.read().get(&number).cloned();
-        let Some(extent) = extent else {
-            let damage = Damage::new(format!("an extent {number}"), "none");
-            return Err(damage.at("node", self.storage.path().join(file_name(number)), offset));
-        };
+        let extent = extent.ok_or_else(|| self.lost_extent(number, offset))?;
         let length = PAGE_BYTES - offset % PAGE_BYTES;
         if self.through_files {
             let mut bytes = vec![0; length as usize];
@@ -189,6 +175,12 @@ impl Arena {
         // written while any trie can reach it (T1), and files of the arena are never cut.
         let bytes = unsafe { extent.map.bytes(offset as usize, length as usize) };
         self.decode(&extent, bytes, place, birth_limit)
+    }
+
+    #[cold]
+    fn lost_extent(&self, number: u64, offset: u64) -> Error {
+        let damage = Damage::new(format!("an extent {number}"), "none");
+        damage.at("node", self.storage.path().join(file_name(number)), offset)
     }
 
     fn decode(&self, extent: &Extent, bytes: &[u8], place: Place, birth_limit: u32) -> Result<Node> {
@@ -204,24 +196,28 @@ impl Arena {
         })
     }
 
-    /// Latest birth of what was written since the database was opened; 0: nothing was.
-    pub(crate) fn newest_birth(&self) -> u32 {
-        self.newest_birth.load(Ordering::Relaxed)
-    }
-
     /// The folder, for messages.
     pub(crate) fn path(&self) -> PathBuf {
         self.storage.path()
     }
 
-    /// Says which pages are in use, as far as they are in files that exist.
-    pub(crate) fn set_pages(&self, mut pages: Pages) {
+    /// Says which pages are in use.
+    ///
+    /// # Errors
+    /// Corruption where some of them are in a file that is not there.
+    pub(crate) fn set_pages(&self, mut pages: Pages) -> Result<()> {
         let extents = self.extents.read();
+        let is_used = |pages: &[Page]| pages.iter().any(|page| page.live_bytes > 0);
+        let lost = pages.extents.iter().find(|(number, pages)| !extents.contains_key(number) && is_used(pages));
+        if let Some((number, _)) = lost {
+            return Err(self.lost_extent(*number, 0));
+        }
         pages.extents.retain(|number, _| extents.contains_key(number));
         for number in extents.keys().filter(|number| !pages.extents.contains_key(number)).collect::<Vec<_>>() {
             pages.add_extent(*number);
         }
         *self.pages.lock() = pages;
+        Ok(())
     }
 
     /// The pages of all files that exist, each in this state.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -62,11 +62,6 @@ impl Written {
         }
     }
 
-    /// Whether there was nothing to write.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
     /// The nodes have no places after all.
     pub(crate) fn abandon(&self, arena: &Arena) {
         for node in &self.nodes {
@@ -90,12 +85,7 @@ pub(crate) fn write(
     let mut written = Written { nodes: unwritten(top), ..Written::default() };
     let outcome = plan(arena, &mut written, floor).and_then(|()| write_runs(arena, &written, generation, throttle));
     match outcome {
-        Ok(()) => {
-            if !written.is_empty() {
-                arena.newest_birth.fetch_max(generation, Ordering::Relaxed);
-            }
-            Ok(written)
-        }
+        Ok(()) => Ok(written),
         Err(error) => {
             written.abandon(arena);
             Err(error)
