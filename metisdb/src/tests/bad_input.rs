@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 
 use super::{
     Random, disk,
-    model::{State, changes},
+    model::{State, Step, changes},
     small, wide,
 };
 use crate::{
@@ -576,10 +576,13 @@ fn commits_that_change_nothing_make_versions() {
     let mut nothing = Changes::new();
     nothing.set_storage(Address::repeat_byte(9), U256::MAX, U256::ZERO);
     nothing.delete_account(Address::repeat_byte(8)).wipe_storage(Address::repeat_byte(7));
+    let mut state = history.0.last().unwrap().clone();
+    state.apply(&Step::Set(Address::ZERO, Account::default()));
+    state.apply(&Step::Slot(Address::ZERO, U256::MAX, U256::MAX));
     for changes in [&same, &same, &nothing, &Changes::new()] {
         let commit = db.commit(changes, Durability::Durable).unwrap();
         assert_eq!(commit.version(), history.0.len() as u64);
-        history.0.push(history.0.last().unwrap().clone());
+        history.0.push(state.clone());
     }
     history.assert_reads(&db);
     drop(db);
