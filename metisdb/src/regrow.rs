@@ -25,7 +25,7 @@ use crate::{
     trie::{
         Loaded, Trie,
         arena::{
-            self, Arena,
+            Arena,
             bytes::node_bytes,
             pages::{Page, Pages},
             writer::{self, Throttle},
@@ -88,10 +88,7 @@ fn from_checkpoint(known: &Known<'_>, arena: &Arena, scheme: &Ethereum, pages: O
     let base = trie_of(&superblock.trie);
     check_top(arena, scheme, &base, superblock)?;
     let pages = match pages {
-        Some(pages) => {
-            check_extents(arena, &pages)?;
-            pages
-        }
+        Some(pages) => pages,
         None => count_pages(arena, &base, superblock.trie.sequence)?,
     };
     arena.set_pages(pages)?;
@@ -142,17 +139,6 @@ fn check_top(arena: &Arena, scheme: &Ethereum, trie: &Trie, superblock: &Superbl
         return Err(damage.at("node", arena.path(), 0));
     }
     Ok(())
-}
-
-/// Every extent that holds nodes is there: else a new one would get its number, and other nodes would stand in those places.
-fn check_extents(arena: &Arena, pages: &Pages) -> Result<()> {
-    match pages.extents_in_use().find(|number| !arena.has_extent(*number)) {
-        Some(missing) if !probe::skip("missing-extent") => {
-            let damage = Damage::new(format!("an extent {missing}"), "none that is sound");
-            Err(damage.at("arena", arena.path().join(arena::file_name(missing)), 0))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Counts the live bytes of all pages by going through the trie. What it does not reach may be needed by the older superblock.

@@ -162,12 +162,6 @@ impl Pages {
         free.map(|(number, _)| *number).collect()
     }
 
-    /// Extents that hold live nodes.
-    pub(crate) fn extents_in_use(&self) -> impl Iterator<Item = u64> {
-        let used = self.extents.iter().filter(|(_, pages)| pages.iter().any(|page| page.live_bytes > 0));
-        used.map(|(number, _)| *number)
-    }
-
     /// Bytes of live nodes, and of the pages that hold any.
     pub(crate) fn usage(&self) -> (u64, u64) {
         let pages = self.extents.values().flatten().filter(|page| page.live_bytes > 0);
