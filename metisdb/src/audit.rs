@@ -94,7 +94,7 @@ impl Auditor<'_> {
     }
 
     fn branch(&mut self, own: &Waiting, node: &NodeRef, waiting: &mut Vec<Waiting>) -> Result<()> {
-        let loaded = Loaded::read(&self.store.tries.arena, node, own.birth)?;
+        let loaded = Loaded::read(&self.store.tries.arena, node, own.birth, own.prefix.len())?;
         self.found.nodes += 1;
         let references = self.store.tries.commitment.branches(&[loaded.view()]);
         self.expect(own, references.first())?;

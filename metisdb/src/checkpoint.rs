@@ -10,7 +10,10 @@
 //! * K1 (rule 1): a segment is dropped only when both superblocks were written after all its records were dead.
 //! * K2 (rule 12, I1): the log is synced past all that the image names before the superblock names the image.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+};
 
 use alloy_primitives::B256;
 use parking_lot::{MutexGuard, RwLockWriteGuard};
@@ -393,7 +396,8 @@ pub(crate) fn start_if_due(store: &Shared) {
         own.counters.checkpoint_running.store(false, Ordering::Release);
     });
     match spawned {
-        Ok(thread) => *noted = Some(thread),
+        // The one before said that it is done: it ends now, or has panicked.
+        Ok(thread) => drop(noted.replace(thread).map(JoinHandle::join)),
         Err(_) => store.counters.checkpoint_running.store(false, Ordering::Release),
     }
 }

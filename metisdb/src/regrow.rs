@@ -27,7 +27,7 @@ use crate::{
         arena::{
             Arena,
             bytes::node_bytes,
-            pages::{Page, Pages},
+            pages::{PAGE_BYTES, Page, Pages},
             writer::{self, Throttle},
         },
         commitment::{Commitment, Reference, ethereum::Ethereum},
@@ -131,7 +131,7 @@ pub(crate) fn trie_of(reference: &TrieReference) -> Trie {
 /// The topmost branch is sound and has the hash that the superblock names.
 fn check_top(arena: &Arena, scheme: &Ethereum, trie: &Trie, superblock: &Superblock) -> Result<()> {
     let Some(Child { link: Link::Branch(node), .. }) = &trie.top else { return Ok(()) };
-    let loaded = Loaded::read(arena, node, superblock.trie.generation)?;
+    let loaded = Loaded::read(arena, node, superblock.trie.generation, 0)?;
     let references = scheme.branches(&[loaded.view()]);
     let root = scheme.root(references.first());
     if root != trie.root {
@@ -142,18 +142,26 @@ fn check_top(arena: &Arena, scheme: &Ethereum, trie: &Trie, superblock: &Superbl
 }
 
 /// Counts the live bytes of all pages by going through the trie. What it does not reach may be needed by the older superblock.
+///
+/// # Errors
+/// Corruption where a node is damaged, or more nodes lead into a page than fit.
 pub(crate) fn count_pages(arena: &Arena, trie: &Trie, sequence: u64) -> Result<Pages> {
     let mut pages = arena.empty_pages(Page { live_bytes: 0, died: sequence });
-    let mut waiting: Vec<(Child, u32)> = trie.top.iter().map(|child| (child.clone(), u32::MAX)).collect();
-    while let Some((child, birth)) = waiting.pop() {
+    let mut waiting: Vec<(Child, u32, usize)> = trie.top.iter().map(|child| (child.clone(), u32::MAX, 0)).collect();
+    while let Some((child, birth, depth)) = waiting.pop() {
         match child.link {
-            Link::Leaf(leaf) => waiting.extend(leaf.storage.map(|storage| (Child::clone(&storage), birth))),
+            Link::Leaf(leaf) => waiting.extend(leaf.storage.map(|storage| (Child::clone(&storage), birth, 0))),
             Link::Branch(node) => {
-                let loaded = Loaded::read(arena, &node, birth)?;
+                let loaded = Loaded::read(arena, &node, birth, depth)?;
                 if let NodeRef::Arena(place) = node {
+                    if pages.live_bytes_beside(place) + loaded.bytes as u64 > PAGE_BYTES {
+                        let damage = Damage::new("a page of nodes each with one parent", "a node that two lead to");
+                        return Err(arena.damage(damage, place));
+                    }
                     pages.add(place, loaded.bytes);
                 }
-                waiting.extend(loaded.children.into_iter().map(|child| (child, loaded.birth)));
+                let below = depth + loaded.prefix.len() + 1;
+                waiting.extend(loaded.children.into_iter().map(|child| (child, loaded.birth, below)));
             }
         }
     }
@@ -162,9 +170,10 @@ pub(crate) fn count_pages(arena: &Arena, trie: &Trie, sequence: u64) -> Result<P
 
 /// Makes the trie of the newest version from its records alone.
 pub(crate) fn from_log(known: &Known<'_>, arena: Arena, scheme: Ethereum) -> Result<Tries> {
-    // Both superblocks may refer to any page that is there.
+    // Both superblocks may refer to any page that was there when they were written.
     let sequence = known.superblock.trie.sequence + 1;
-    arena.set_pages(arena.empty_pages(Page { live_bytes: 0, died: sequence }))?;
+    let unknown = Page { live_bytes: 0, died: sequence };
+    arena.set_pages(arena.unknown_pages(known.superblock.generation, unknown))?;
     let view = View { lookup: known.lookup, commitment: &scheme, version: known.version, staged: &[] };
     let empty = Trie { top: None, root: scheme.root(None) };
     let mut regrowth = Regrowth {

@@ -213,7 +213,8 @@ fn start_thread(store: &Shared) {
         }
     });
     match spawned {
-        Ok(thread) => *noted = Some(thread),
+        // The one before said that it is done: it ends now, or has panicked.
+        Ok(thread) => drop(noted.replace(thread).map(JoinHandle::join)),
         Err(_) => store.pending.thread_running.store(false, Ordering::Release),
     }
 }

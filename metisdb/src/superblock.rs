@@ -16,7 +16,11 @@ use crate::{
         segment::{FORMAT_VERSION, Identity, SEGMENT_BYTES, SLOT_LIMIT, log_limit},
     },
     storage::{Storage, StorageFile},
-    trie::{arena::Place, commitment::ethereum::EMPTY_ROOT, node::KeyTag},
+    trie::{
+        arena::{Place, pages},
+        commitment::ethereum::EMPTY_ROOT,
+        node::KeyTag,
+    },
 };
 
 const MAGIC: [u8; 8] = *b"METISDB1";
@@ -123,7 +127,7 @@ impl TrieReference {
     fn decode(header: &SuperblockHeader) -> Option<Self> {
         let storage = TopReference::decode(header.top_storage_kind, header.top_storage)?;
         let storage_root = B256::from(header.top_storage_root);
-        (header.scheme == SCHEME_ETHEREUM && header.trie_sequence < SEQUENCE_LIMIT).then_some(Self {
+        (header.scheme == SCHEME_ETHEREUM && header.trie_sequence < pages::SEQUENCE_LIMIT).then_some(Self {
             root: header.root.into(),
             top: TopReference::decode(header.top_kind, header.top)?,
             storage: (storage != TopReference::Nothing).then_some((storage_root, storage)),

@@ -17,6 +17,7 @@ use crate::{
             pages::PAGE_BYTES,
         },
         commitment::Reference,
+        nibbles::Nibbles,
         node::{Link, NodeRef},
     },
 };
@@ -288,7 +289,7 @@ fn a_bit_that_flips_while_the_database_is_open_is_told() {
 }
 
 /// Puts another node in the place of the topmost branch's child that leads to an account.
-fn forge(sample: &Sample, number: u64, edit: impl FnOnce(&mut Node)) -> Arc<SimulatedDisk> {
+fn forge(sample: &Sample, number: u64, edit: impl FnOnce(&mut Node, Place)) -> Arc<SimulatedDisk> {
     let disk = copy(&sample.disk);
     let TopReference::Branch(top) = superblock::read(&*disk).unwrap().unwrap().newest.trie.top else {
         panic!("the topmost node is a branch")
@@ -306,7 +307,7 @@ fn forge(sample: &Sample, number: u64, edit: impl FnOnce(&mut Node)) -> Arc<Simu
         panic!("a branch below the topmost one")
     };
     let mut node = load(place);
-    edit(&mut node);
+    edit(&mut node, place);
     let mut out = Vec::new();
     bytes::encode(&mut out, place, node.birth, (&node.prefix, node.mask, &node.children), |child| match child {
         NodeRef::Arena(place) => *place,
@@ -324,7 +325,7 @@ fn forge(sample: &Sample, number: u64, edit: impl FnOnce(&mut Node)) -> Arc<Simu
 #[test]
 fn a_node_of_a_later_checkpoint_than_its_parent_is_damage() {
     let sample = Sample::new(300, 12, 0);
-    let disk = forge(&sample, 7, |node| node.birth += 100);
+    let disk = forge(&sample, 7, |node, _| node.birth += 100);
     let db = options().open_on(disk.clone()).unwrap();
     let error = db.snapshot().unwrap().proof(&address(7), &[]).unwrap_err();
     assert_names_arena(&error, "a later birth");
@@ -339,11 +340,62 @@ fn a_node_of_a_later_checkpoint_than_its_parent_is_damage() {
 fn a_wrong_node_with_a_sound_checksum_does_not_change_the_root() {
     let sample = Sample::new(300, 12, 1);
     let changed = (0..300).find(|number| mix(VERSIONS << 32 | number).is_multiple_of(6)).unwrap();
-    let disk = forge(&sample, changed, |node| {
+    let disk = forge(&sample, changed, |node, _| {
         // Both ends, so that one of them is not on the way to what changes.
         let last = node.children.len() - 1;
         node.children[0].reference = Reference::hash(B256::repeat_byte(1));
         node.children[last].reference = Reference::hash(B256::repeat_byte(2));
     });
     sample.assert_sound(&disk, "wrong hashes");
+}
+
+/// Nodes with sound checksums whose prefixes together are longer than a path, or that lead to themselves: walks indexed paths
+/// behind their end, or went round for ever.
+#[test]
+fn a_sound_node_that_leads_too_deep_is_damage() {
+    let sample = Sample::new(300, 12, 0);
+    let to_itself = |node: &mut Node, place: Place| {
+        for child in &mut node.children {
+            child.link = Link::Branch(NodeRef::Arena(place));
+        }
+    };
+    let too_long = |node: &mut Node, _: Place| node.prefix = Nibbles::of(&B256::repeat_byte(0x77), 0, 63);
+    let edits: [(&str, &dyn Fn(&mut Node, Place)); 2] = [("to itself", &to_itself), ("too long", &too_long)];
+    for (case, edit) in edits {
+        let disk = forge(&sample, 7, edit);
+        for image in ["with an image", "without"] {
+            if image == "without" {
+                names(&disk, "index.").iter().for_each(|name| disk.remove_file(name));
+            }
+            let case = format!("a node {case}, {image}");
+            let copy = copy(&disk);
+            let db = options().open_on(copy.clone()).unwrap_or_else(|error| panic!("{case}: {error}"));
+            if image == "without" {
+                // Counting the pages found it, and the trie was made anew.
+                sample.assert_goes_on(db, &copy, &case);
+                continue;
+            }
+            assert!(db.check(CheckLevel::Full).unwrap_err().is_corruption(), "{case}");
+            let snapshot = db.snapshot().unwrap();
+            let mut listed = snapshot.accounts(B256::ZERO).unwrap();
+            assert!(listed.find_map(Result::err).unwrap().is_corruption(), "{case}");
+            for number in 0..sample.accounts {
+                if let Err(error) = snapshot.proof(&address(number), &[]) {
+                    assert!(error.is_corruption(), "{case}: {error}");
+                }
+                let mut changes = Changes::new();
+                changes.delete_account(address(number));
+                if let Err(error) = db.propose(&snapshot, &changes) {
+                    assert!(error.is_corruption(), "{case}: {error}");
+                }
+            }
+            drop(listed);
+            drop(snapshot);
+            let outcome = db.checkpoint();
+            assert!(outcome.is_ok() || outcome.is_err_and(|error| error.is_corruption()), "{case}");
+            drop(db);
+            let db = options().rebuild(true).open_on(copy.clone()).unwrap();
+            sample.assert_goes_on(db, &copy, &case);
+        }
+    }
 }

@@ -144,3 +144,26 @@ fn a_deferred_root_behind_the_changes_of_later_versions_takes_none_back() {
         }
     }
 }
+
+/// Opening without a usable trie wrote nodes to the arena that no superblock names. If no checkpoint followed, the next such open
+/// did not know that these pages were free, and took new ones: the arena grew with every open.
+#[test]
+fn opens_that_make_the_trie_anew_take_no_more_space_each_time() {
+    let disk = disk(10);
+    let options = || small().max_unwritten_trie_bytes(1);
+    let db = options().create_on(disk.clone()).unwrap();
+    for round in 0..10 {
+        commit(&db, &slots(round, 400));
+    }
+    let root = db.snapshot().unwrap().root().unwrap();
+    db.close().unwrap();
+    let mut extents = Vec::new();
+    for _ in 0..5 {
+        let db = options().rebuild(true).open_on(disk.clone()).unwrap();
+        assert_eq!(db.snapshot().unwrap().root().unwrap(), root);
+        extents.push(db.stats().arena_extents);
+    }
+    assert!(extents[4] <= extents[0], "{extents:?}");
+    // What the superblocks name is still there.
+    assert_opens_from_arena(options(), &disk, root, "after the rebuilds");
+}

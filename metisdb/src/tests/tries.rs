@@ -402,7 +402,7 @@ impl Tally {
                     waiting.extend(leaf.storage.map(|top| (top.settled(), birth, key, Vec::new())));
                 }
                 Link::Branch(node) => {
-                    let loaded = Loaded::read(&tries.arena, &node, birth).unwrap();
+                    let loaded = Loaded::read(&tries.arena, &node, birth, nibbles.len()).unwrap();
                     let length = loaded.prefix.len();
                     nibbles.extend((0..length).map(|at| loaded.prefix.get(at)));
                     self.long += u64::from(length > LONG);

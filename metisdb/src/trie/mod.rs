@@ -25,10 +25,10 @@ use alloy_primitives::B256;
 use self::{
     arena::Arena,
     commitment::BranchView,
-    nibbles::Nibbles,
+    nibbles::{Nibbles, PATH_NIBBLES},
     node::{Child, NodeRef},
 };
-use crate::error::Result;
+use crate::{error::Result, log::Damage};
 
 /// The trie of one state. Cloning shares the nodes.
 #[derive(Clone, Debug)]
@@ -57,8 +57,12 @@ impl Loaded {
         BranchView { prefix: &self.prefix, mask: self.mask, children: &self.children }
     }
 
-    /// Reads a branch, whose birth is at most `birth` if it is in the arena.
-    pub(crate) fn read(arena: &Arena, node: &NodeRef, birth: u32) -> Result<Self> {
+    /// Reads a branch that `depth` nibbles lead to, whose birth is at most `birth` if it is in the arena.
+    ///
+    /// # Errors
+    /// Corruption where the node is damaged, or its children would lie deeper than paths are long: so whoever goes down a trie
+    /// comes to an end, whatever is in the arena.
+    pub(crate) fn read(arena: &Arena, node: &NodeRef, birth: u32, depth: usize) -> Result<Self> {
         match node {
             NodeRef::Memory(branch) => {
                 branch.children.iter().for_each(Child::prefetch);
@@ -73,6 +77,11 @@ impl Loaded {
             NodeRef::Arena(place) => {
                 let node = arena.load(*place, birth)?;
                 let (prefix, mask, children) = (node.prefix, node.mask, node.children);
+                if depth + prefix.len() >= PATH_NIBBLES {
+                    let got = format!("one behind {} nibbles", depth + prefix.len());
+                    let damage = Damage::new(format!("a branch behind fewer than {PATH_NIBBLES} nibbles"), got);
+                    return Err(arena.damage(damage, *place));
+                }
                 Ok(Self { prefix, mask, children, birth: node.birth, bytes: node.bytes })
             }
         }

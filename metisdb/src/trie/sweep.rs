@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     Loaded, Trie,
     arena::{Arena, pages::PAGE_BYTES},
+    draft::Tier,
     node::{Branch, Child, Leaf, Link, NodeRef, nibbles_of},
     update::Retired,
 };
@@ -32,7 +33,7 @@ pub(crate) fn sweep(arena: &Arena, trie: &Trie, part: u8, full_bytes: u64) -> Re
     let part = [part >> 4, part & 15];
     let mut sweep = Sweep { arena, part, full_bytes, retired: Vec::new(), memory_bytes: 0 };
     let Some(top) = &trie.top else { return Ok(None) };
-    let Some(top) = sweep.child(top, u32::MAX, 0)? else { return Ok(None) };
+    let Some(top) = sweep.child(top, u32::MAX, Tier::Accounts, 0)? else { return Ok(None) };
     let trie = Trie { top: Some(top), root: trie.root };
     Ok(Some(Swept { trie, retired: sweep.retired, memory_bytes: sweep.memory_bytes }))
 }
@@ -46,28 +47,28 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// The child with what moves below it; `None` if nothing does. `depth` nibbles lead to it; in the storage of an account they
-    /// do not count. Each step down consumes a nibble: at most 64 in each of two tries.
-    fn child(&mut self, child: &Child, birth: u32, depth: usize) -> Result<Option<Child>> {
+    /// The child with what moves below it; `None` if nothing does. `depth` nibbles of the tier lead to it. Each step down consumes a
+    /// nibble: at most 64 in each of the two tiers.
+    fn child(&mut self, child: &Child, birth: u32, tier: Tier, depth: usize) -> Result<Option<Child>> {
         let link = match child.link.settled() {
-            Link::Leaf(Leaf { key, storage: Some(storage) }) => self
-                .child(&storage, birth, PART_NIBBLES)?
+            Link::Leaf(Leaf { key, storage: Some(storage) }) if tier == Tier::Accounts => self
+                .child(&storage, birth, Tier::Storage, 0)?
                 .map(|storage| Link::Leaf(Leaf { key, storage: Some(Arc::new(storage)) })),
             Link::Leaf(_) => None,
-            Link::Branch(node) => self.branch(&node, birth, depth)?.map(Link::Branch),
+            Link::Branch(node) => self.branch(&node, birth, tier, depth)?.map(Link::Branch),
         };
         Ok(link.map(|link| Child { reference: child.reference, link }))
     }
 
-    /// Whether a nibble may be at this depth of the part.
-    fn belongs(&self, depth: usize, nibble: u8) -> bool {
-        self.part.get(depth).is_none_or(|own| *own == nibble)
+    /// Whether a nibble may be at this depth of the part. All storage of an account belongs to the account's part.
+    fn belongs(&self, tier: Tier, depth: usize, nibble: u8) -> bool {
+        tier == Tier::Storage || self.part.get(depth).is_none_or(|own| *own == nibble)
     }
 
-    fn branch(&mut self, node: &NodeRef, birth: u32, depth: usize) -> Result<Option<NodeRef>> {
-        let mut loaded = Loaded::read(self.arena, node, birth)?;
+    fn branch(&mut self, node: &NodeRef, birth: u32, tier: Tier, depth: usize) -> Result<Option<NodeRef>> {
+        let mut loaded = Loaded::read(self.arena, node, birth, depth)?;
         let branching = depth + loaded.prefix.len();
-        if !(depth..branching).all(|at| self.belongs(at, loaded.prefix.get(at - depth))) {
+        if !(depth..branching).all(|at| self.belongs(tier, at, loaded.prefix.get(at - depth))) {
             return Ok(None);
         }
         let mut moves = match node {
@@ -75,8 +76,8 @@ impl Sweep<'_> {
             NodeRef::Memory(_) => false,
         };
         for (nibble, child) in nibbles_of(loaded.mask).zip(&mut loaded.children) {
-            if self.belongs(branching, nibble)
-                && let Some(moved) = self.child(child, loaded.birth, branching + 1)?
+            if self.belongs(tier, branching, nibble)
+                && let Some(moved) = self.child(child, loaded.birth, tier, branching + 1)?
             {
                 *child = moved;
                 moves = true;

@@ -226,7 +226,7 @@ impl<S: LeafSource> Update<'_, S> {
                 self.change_leaves(kind, Some((leaf, birth)), depth, items)
             }
             Existing::Child(Child { link: Link::Branch(node), .. }, birth) => {
-                let loaded = self.take_apart(node, birth)?;
+                let loaded = self.take_apart(node, birth, depth)?;
                 self.merge(kind, loaded, depth, items)
             }
             Existing::Branch(loaded) => self.merge(kind, loaded, depth, items),
@@ -372,7 +372,7 @@ impl<S: LeafSource> Update<'_, S> {
                 Ok(Slot::Leaf(leaf))
             }
             Slot::Clean(Child { link: Link::Branch(node), .. }) => {
-                let loaded = self.take_apart(node, birth)?;
+                let loaded = self.take_apart(node, birth, draft.depth + draft.prefix.len() + 1)?;
                 let prefix = draft.prefix.joined(step, &loaded.prefix);
                 Ok(self.drafts.add(Draft::of(kind.tier(), draft.depth, prefix, loaded)))
             }
@@ -389,8 +389,8 @@ impl<S: LeafSource> Update<'_, S> {
     }
 
     /// Loads a branch that will be replaced.
-    fn take_apart(&mut self, node: NodeRef, birth: u32) -> Result<Loaded> {
-        let loaded = Loaded::read(self.arena, &node, birth)?;
+    fn take_apart(&mut self, node: NodeRef, birth: u32, depth: usize) -> Result<Loaded> {
+        let loaded = Loaded::read(self.arena, &node, birth, depth)?;
         self.retired.push(match node {
             NodeRef::Arena(place) => Retired::Written(place, loaded.bytes),
             NodeRef::Memory(branch) => Retired::Unwritten(branch),
@@ -398,13 +398,20 @@ impl<S: LeafSource> Update<'_, S> {
         Ok(loaded)
     }
 
-    /// Retires all branches under a child.
-    fn retire_all(&mut self, child: &Arc<Child>, birth: u32) -> Result<()> {
-        let mut waiting = vec![(Child::settled(child), birth)];
-        while let Some((child, birth)) = waiting.pop() {
+    /// Retires all branches of a storage trie.
+    fn retire_all(&mut self, top: &Arc<Child>, birth: u32) -> Result<()> {
+        let mut waiting = vec![(Child::settled(top), birth, 0)];
+        let mut bytes = 0;
+        while let Some((child, birth, depth)) = waiting.pop() {
             if let Link::Branch(node) = child.link {
-                let loaded = self.take_apart(node, birth)?;
-                waiting.extend(loaded.children.into_iter().map(|child| (child, loaded.birth)));
+                let loaded = self.take_apart(node, birth, depth)?;
+                bytes += loaded.bytes as u64;
+                if bytes > self.arena.bytes() {
+                    let damage = Damage::new("nodes each with one parent", "more of them than the arena holds");
+                    return Err(damage.at("trie", self.arena.path(), 0));
+                }
+                let below = depth + loaded.prefix.len() + 1;
+                waiting.extend(loaded.children.into_iter().map(|child| (child, loaded.birth, below)));
             }
         }
         Ok(())

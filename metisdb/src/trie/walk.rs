@@ -38,8 +38,8 @@ pub(crate) fn descend(arena: &Arena, top: Option<&Child>, birth: u32, path: &B25
         match child.link {
             Link::Leaf(leaf) => descent.leaf = Some(Met { prefix: Nibbles::of(path, 0, depth), leaf, birth }),
             Link::Branch(node) => {
-                let loaded = Loaded::read(arena, &node, birth)?;
                 let start = depth;
+                let loaded = Loaded::read(arena, &node, birth, start)?;
                 if loaded.prefix.shared_with(path, start) == loaded.prefix.len() {
                     let branching = start + loaded.prefix.len();
                     next = loaded.child(nibble(path, branching)).map(|child| (child.clone(), loaded.birth));
@@ -83,7 +83,7 @@ impl<'a> Leaves<'a> {
             match child.link {
                 Link::Leaf(leaf) => return Ok(Some(Met { prefix, leaf, birth })),
                 Link::Branch(node) => {
-                    let loaded = Loaded::read(self.arena, &node, birth)?;
+                    let loaded = Loaded::read(self.arena, &node, birth, prefix.len())?;
                     let mut start = prefix;
                     (0..loaded.prefix.len()).for_each(|index| start.push(loaded.prefix.get(index)));
                     let children = nibbles_of(loaded.mask).zip(loaded.children).collect::<Vec<_>>();

@@ -161,6 +161,11 @@ impl Arena {
     /// # Errors
     /// Corruption where it is not what was written there.
     pub(crate) fn load(&self, place: Place, birth_limit: u32) -> Result<Node> {
+        self.read(place, |bytes| self.decode(bytes, place, birth_limit))?
+    }
+
+    /// Calls `reader` with the bytes from a place to the end of its page.
+    fn read<T>(&self, place: Place, reader: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let extent_bytes = self.identity.segment_bytes;
         let (number, offset) = (place.get() / extent_bytes, place.get() % extent_bytes);
         let extent = self.extents.read().get(&number).cloned();
@@ -169,12 +174,12 @@ impl Arena {
         if self.through_files {
             let mut bytes = vec![0; length as usize];
             extent.file.read_exact_at(&mut bytes, offset)?;
-            return self.decode(&extent, &bytes, place, birth_limit);
+            return Ok(reader(&bytes));
         }
         // SAFETY: the place comes from a verified node or superblock, or from memory, and is in use: its page is not
-        // written while any trie can reach it (T1), and files of the arena are never cut.
+        // written while any trie can reach it (T1), and files of the arena are never cut. When a database is opened no page is written.
         let bytes = unsafe { extent.map.bytes(offset as usize, length as usize) };
-        self.decode(&extent, bytes, place, birth_limit)
+        Ok(reader(bytes))
     }
 
     #[cold]
@@ -183,17 +188,22 @@ impl Arena {
         damage.at("node", self.storage.path().join(file_name(number)), offset)
     }
 
-    fn decode(&self, extent: &Extent, bytes: &[u8], place: Place, birth_limit: u32) -> Result<Node> {
+    fn decode(&self, bytes: &[u8], place: Place, birth_limit: u32) -> Result<Node> {
         let node = bytes::decode(bytes, place).and_then(|node| {
             if node.birth <= birth_limit || probe::skip("birth-check") {
                 return Ok(node);
             }
             Err(Damage::new(format!("a node of generation {birth_limit} or before"), format!("{}", node.birth)))
         });
-        node.map_err(|damage| {
-            metrics::counter!("metisdb.corruption").increment(1);
-            damage.at("node", extent.file.path(), place.get() % self.identity.segment_bytes)
-        })
+        node.map_err(|damage| self.damage(damage, place))
+    }
+
+    /// Damage of the node at a place.
+    #[cold]
+    pub(crate) fn damage(&self, damage: Damage, place: Place) -> Error {
+        metrics::counter!("metisdb.corruption").increment(1);
+        let (number, offset) = (place.get() / self.identity.segment_bytes, place.get() % self.identity.segment_bytes);
+        damage.at("node", self.storage.path().join(file_name(number)), offset)
     }
 
     /// The folder, for messages.
@@ -227,6 +237,23 @@ impl Arena {
         let mut pages = Pages::new(self.identity.segment_bytes);
         for number in self.extents.read().keys() {
             pages.extents.insert(*number, vec![state; pages.pages_per_extent()]);
+        }
+        pages
+    }
+
+    /// The pages of all files when no trie says what is in use. Those that were written after the superblock of this
+    /// generation are free: no superblock names them. The others are in this state.
+    pub(crate) fn unknown_pages(&self, generation: u64, state: Page) -> Pages {
+        let mut pages = self.empty_pages(state);
+        for (number, pages) in &mut pages.extents {
+            for (index, page) in pages.iter_mut().enumerate().skip(1) {
+                let place = Place::new(number * self.identity.segment_bytes + index as u64 * PAGE_BYTES);
+                let Some(place) = place else { continue };
+                let first = self.read(place, |bytes| bytes::decode(bytes, place).ok()).ok().flatten();
+                if first.is_some_and(|node| u64::from(node.birth) > generation) {
+                    *page = Page::default();
+                }
+            }
         }
         pages
     }
@@ -311,6 +338,11 @@ impl Arena {
     /// Bytes that the files take on the device.
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.extents.read().values().map(|extent| extent.file.allocated_bytes().unwrap_or(0)).sum()
+    }
+
+    /// Bytes that the files have, empty pages included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.extent_count() * self.identity.segment_bytes
     }
 
     /// How many files there are.

@@ -15,6 +15,9 @@ use super::Place;
 /// Size of a page. A node lies within one.
 pub(crate) const PAGE_BYTES: u64 = 8192;
 
+/// Sequences stay below this: the lower bits of a packed page.
+pub(crate) const SEQUENCE_LIMIT: u64 = (1 << Page::DIED_BITS) - 1;
+
 /// One page: bytes of live nodes in it, and the sequence of the last death in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Page {
