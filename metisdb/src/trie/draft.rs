@@ -1,7 +1,8 @@
 //! Drafts: the new branches and leaves of an update before they are hashed, and their hashing level by level.
 //!
-//! All leaves of all storage tries are one batch, then their branches from the deepest to the topmost, a batch for each depth;
-//! then the same for the accounts, whose leaves need the storage roots.
+//! A group of neighbours is hashed as soon as its structure is complete, while it is in the processor's cache: all leaves of its storage
+//! tries are one batch, then their branches from the deepest to the topmost, a batch for each depth; then the same for the
+//! accounts, whose leaves need the storage roots. What is left when the whole update is complete is hashed in the same way.
 
 use std::sync::Arc;
 
@@ -140,9 +141,16 @@ pub(crate) struct Drafts<'a> {
     /// What became of them, until their parents take it.
     made: Vec<Option<Child>>,
     made_leaves: Vec<Option<Child>>,
-    /// Drafts and leaves of storage tries before these are hashed.
-    hashed: (usize, usize),
+    /// All that belongs to storage tries is hashed up to here.
+    storage_hashed: Mark,
     memory_bytes: usize,
+}
+
+/// How much there was at a moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mark {
+    drafts: usize,
+    leaves: usize,
 }
 
 /// The trie that the drafts became.
@@ -168,7 +176,7 @@ impl<'a> Drafts<'a> {
             leaves: Vec::new(),
             made: Vec::new(),
             made_leaves: Vec::new(),
-            hashed: (0, 0),
+            storage_hashed: Mark::default(),
             memory_bytes: 0,
         }
     }
@@ -205,32 +213,56 @@ impl<'a> Drafts<'a> {
 
     /// The storage trie of an account is complete: hashes what has come together.
     pub(crate) fn end_storage(&mut self) {
-        if self.drafts.len() - self.hashed.0 + self.leaves.len() - self.hashed.1 >= Self::BATCH {
-            self.hash_tier(Tier::Storage);
+        let Mark { drafts, leaves } = self.storage_hashed;
+        if self.drafts.len() - drafts + self.leaves.len() - leaves >= Self::BATCH {
+            self.hash_tier(Tier::Storage, self.storage_hashed);
+            self.storage_hashed = self.mark();
         }
+    }
+
+    /// How much there is.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { drafts: self.drafts.len(), leaves: self.leaves.len() }
+    }
+
+    /// Hashes what was added since a mark, all of it below `slot`, if that is a branch: from now on it is as if it had been there before.
+    pub(crate) fn hash_group(&mut self, tier: Tier, since: Mark, slot: Slot) -> Slot {
+        if !matches!(slot, Slot::Draft(_)) {
+            return slot;
+        }
+        self.hash_tier(Tier::Storage, since);
+        if tier == Tier::Accounts {
+            self.hash_tier(Tier::Accounts, since);
+        }
+        let slot = self.child(slot).map_or(Slot::Empty, Slot::Clean);
+        self.drafts.truncate(since.drafts);
+        self.leaves.truncate(since.leaves);
+        self.made.truncate(since.drafts);
+        self.made_leaves.truncate(since.leaves);
+        let Mark { drafts, leaves } = &mut self.storage_hashed;
+        (*drafts, *leaves) = (since.drafts.min(*drafts), since.leaves.min(*leaves));
+        slot
     }
 
     /// Hashes everything that is left, bottom up.
     pub(crate) fn finish(mut self, top: Slot) -> Hashed {
-        self.hash_tier(Tier::Storage);
-        self.hashed = (0, 0);
-        self.hash_tier(Tier::Accounts);
+        self.hash_tier(Tier::Storage, Mark::default());
+        self.hash_tier(Tier::Accounts, Mark::default());
         let top = self.child(top);
         let root = self.commitment.root(top.as_ref().map(|child| &child.reference));
         Hashed { trie: Trie { top: top.map(|child| as_top(child, root)), root }, memory_bytes: self.memory_bytes }
     }
 
-    fn hash_tier(&mut self, tier: Tier) {
+    fn hash_tier(&mut self, tier: Tier, since: Mark) {
         self.made.resize_with(self.drafts.len(), || None);
         self.made_leaves.resize_with(self.leaves.len(), || None);
-        self.hash_leaves(tier);
-        self.hash_branches(tier);
-        self.hashed = (self.drafts.len(), self.leaves.len());
+        self.hash_leaves(tier, since.leaves);
+        self.hash_branches(tier, since.drafts);
     }
 
-    fn hash_leaves(&mut self, tier: Tier) {
+    fn hash_leaves(&mut self, tier: Tier, first: usize) {
         let is_due = |leaf: &Option<DraftLeaf>| leaf.as_ref().is_some_and(|leaf| leaf.tier == tier);
-        let numbers: Vec<usize> = (self.hashed.1..self.leaves.len()).filter(|at| is_due(&self.leaves[*at])).collect();
+        let numbers: Vec<usize> = (first..self.leaves.len()).filter(|at| is_due(&self.leaves[*at])).collect();
         let mut leaves: Vec<DraftLeaf> = numbers.iter().filter_map(|at| self.leaves[*at].take()).collect();
         let storages: Vec<Option<Arc<Child>>> =
             leaves.iter_mut().map(|leaf| self.storage(std::mem::replace(&mut leaf.storage, Slot::Empty))).collect();
@@ -263,9 +295,9 @@ impl<'a> Drafts<'a> {
         Some(Arc::new(as_top(child, root)))
     }
 
-    fn hash_branches(&mut self, tier: Tier) {
+    fn hash_branches(&mut self, tier: Tier, first: usize) {
         let mut levels: Vec<Vec<u32>> = vec![Vec::new(); PATH_NIBBLES + 1];
-        for (number, draft) in self.drafts.iter().enumerate().skip(self.hashed.0) {
+        for (number, draft) in self.drafts.iter().enumerate().skip(first) {
             if let Some(draft) = draft.as_ref().filter(|draft| draft.tier == tier) {
                 levels[draft.depth].push(number as u32);
             }

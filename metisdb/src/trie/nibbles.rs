@@ -44,8 +44,15 @@ impl Nibbles {
             nibbles.length = (to - from) as u8;
             return nibbles;
         }
-        for index in from..to {
-            nibbles.push(nibble(path, index));
+        // Half a byte further: each byte is made of two.
+        let count = (to - from) / 2;
+        let first = from / 2;
+        for (own, pair) in nibbles.bytes[..count].iter_mut().zip(path[first..].windows(2)) {
+            *own = pair[0] << 4 | pair[1] >> 4;
+        }
+        nibbles.length = 2 * count as u8;
+        if (to - from) % 2 == 1 {
+            nibbles.push(nibble(path, to - 1));
         }
         nibbles
     }

@@ -7,7 +7,10 @@
 //! A change says whether its key is in the old trie (`existed`). So the leaf that a path leads to is known to be the key's own or
 //! another's, and hashes of keys are never compared.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::{Range, RangeInclusive},
+    sync::Arc,
+};
 
 use alloy_primitives::{B256, U256};
 
@@ -137,6 +140,9 @@ trait Kind<S: LeafSource> {
         old: Option<(Leaf, u32)>,
     ) -> Result<Option<DraftLeaf>>;
 }
+
+/// Items below one branch that are dealt with as a group: enough to fill the lanes, few enough for the processor's cache.
+const GROUP: RangeInclusive<usize> = 8..=64;
 
 struct Accounts;
 
@@ -335,13 +341,17 @@ impl<S: LeafSource> Update<'_, S> {
                 Some((_, inner)) => Existing::Branch(inner),
                 None => draft.take(step).map_or(Existing::Nothing, |(child, birth)| Existing::Child(child, birth)),
             };
+            let is_group = items.len() > *GROUP.end() && GROUP.contains(&group.len());
             if let Existing::Child(child, _) = &existing
-                && items.len() > *warm::ITEMS.end()
-                && warm::ITEMS.contains(&group.len())
+                && is_group
             {
                 kind.warm(self, child, branching + 1, group);
             }
-            let slot = self.descend(kind, existing, branching + 1, group)?;
+            let mark = self.drafts.mark();
+            let mut slot = self.descend(kind, existing, branching + 1, group)?;
+            if is_group {
+                slot = self.drafts.hash_group(kind.tier(), mark, slot);
+            }
             draft.set(step, slot);
         }
         let path = items.first().map_or(B256::ZERO, |item| item.path);

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::prefetch;
 
-/// Items whose paths are followed at once.
-pub(super) const ITEMS: std::ops::RangeInclusive<usize> = 4..=64;
+/// Slots of one account whose paths are followed at once.
+const MOST_SLOTS: usize = 64;
 
 /// One path on its way.
 struct Walker<'t> {
@@ -39,7 +39,7 @@ pub(super) fn warm(arena: &Arena, child: &Child, depth: usize, items: &[Item<Acc
         let mut add = |slot| walkers.push(Walker { at: At::Child(child), path: &item.path, depth, slot });
         match slots {
             [] => add(None),
-            slots => slots.iter().take(*ITEMS.end()).for_each(|slot| add(Some(&slot.path))),
+            slots => slots.iter().take(MOST_SLOTS).for_each(|slot| add(Some(&slot.path))),
         }
     }
     while !walkers.is_empty() {

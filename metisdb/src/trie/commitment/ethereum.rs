@@ -135,6 +135,7 @@ pub(crate) fn encode_leaf(leaf: &LeafView<'_>, out: &mut Vec<u8>) {
 /// Appends a branch: sixteen children and an empty value.
 pub(crate) fn encode_branch(branch: &BranchView<'_>, out: &mut Vec<u8>) {
     let present = branch.children.iter().map(|child| reference_bytes(&child.reference)).sum::<usize>();
+    out.reserve(present + 17 + MOST_PREFIX_BYTES);
     list_prefix(present + 17 - branch.children.len(), out);
     let mut children = branch.children.iter();
     for nibble in 0..16 {
@@ -174,7 +175,11 @@ pub(crate) fn encode_extension(prefix: &Nibbles, child: &Reference, out: &mut Ve
 
 fn encode_reference(reference: &Reference, out: &mut Vec<u8>) {
     match reference.as_hash() {
-        Some(hash) => string(hash, out),
+        Some(hash) => {
+            let mut string = [STRING + 32; 33];
+            string[1..].copy_from_slice(hash);
+            out.extend_from_slice(&string);
+        }
         None => out.extend_from_slice(reference.as_bytes()),
     }
 }
