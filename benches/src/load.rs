@@ -23,6 +23,8 @@ pub(crate) struct Load {
     pub(crate) staging_seconds: f64,
     /// Of the seconds, those spent in `Db::commit`.
     pub(crate) commit_seconds: f64,
+    /// A thorough checkpoint, which packs the trie.
+    pub(crate) checkpoint_seconds: f64,
     pub(crate) close_seconds: f64,
     pub(crate) commits: u64,
     pub(crate) checkpoints: u64,
@@ -100,6 +102,9 @@ pub(crate) fn load(path: &Path, space: &KeySpace) -> Result<Load> {
     let seconds = started.elapsed().as_secs_f64();
     let (committing, peak_anonymous_bytes) = (loader.committing.as_secs_f64(), loader.peak_anonymous_bytes);
     let loaded = db.stats();
+    let packing = Instant::now();
+    db.checkpoint()?;
+    let checkpoint_seconds = packing.elapsed().as_secs_f64();
     let closing = Instant::now();
     db.close()?;
     let close_seconds = closing.elapsed().as_secs_f64();
@@ -110,6 +115,7 @@ pub(crate) fn load(path: &Path, space: &KeySpace) -> Result<Load> {
         keys_per_second: space.keys as f64 / seconds,
         staging_seconds: seconds - committing,
         commit_seconds: committing,
+        checkpoint_seconds,
         close_seconds,
         commits: loaded.commits,
         checkpoints: loaded.checkpoints,

@@ -17,7 +17,9 @@ const FIRST_STREAM: u64 = 1 << 20;
 /// What computing roots takes, in milliseconds for a block of [`UPDATES`] slots.
 #[derive(Debug, Serialize)]
 pub(crate) struct Roots {
-    /// `Db::propose`: from changes to the root.
+    /// `Db::propose`, from changes to the root, on the trie that a checkpoint wrote.
+    pub(crate) root: Spread,
+    /// The same while blocks are committed, so that more and more of the trie is in memory.
     pub(crate) propose: Spread,
     /// `Proposal::commit`, durable.
     pub(crate) commit: Spread,
@@ -35,7 +37,8 @@ pub(crate) struct Roots {
 pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Roots> {
     progress("roots: alone");
     let db = Options::new().checkpoint_log_bytes(u64::MAX).max_unwritten_trie_bytes(u64::MAX).open(path)?;
-    let alone = blocks(&db, space, FIRST_STREAM)?;
+    let root = proposals(&db, space, FIRST_STREAM)?;
+    let alone = blocks(&db, space, FIRST_STREAM + BLOCKS)?;
     let started = Instant::now();
     db.checkpoint()?;
     let checkpoint_milliseconds = started.elapsed().as_secs_f64() * 1e3;
@@ -43,10 +46,11 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Roots> {
     progress("roots: beside checkpoints");
     // The next one begins with the first commit after the last one ended.
     let db = Options::new().checkpoint_log_bytes(1).open(path)?;
-    let beside = blocks(&db, space, FIRST_STREAM + BLOCKS)?;
+    let beside = blocks(&db, space, FIRST_STREAM + 2 * BLOCKS)?;
     let checkpoints = db.stats().checkpoints;
     db.close()?;
     Ok(Roots {
+        root,
         propose: alone.propose,
         commit: alone.commit,
         block: alone.block,
@@ -62,15 +66,34 @@ struct Blocks {
     block: Spread,
 }
 
+/// The changes of one block.
+fn changes_of(space: &KeySpace, stream: u64) -> Changes {
+    let mut changes = Changes::new();
+    for turn in 0..UPDATES.min(space.keys) {
+        let number = space.draw(stream, turn);
+        let (address, slot) = space.key(number);
+        changes.set_storage(address, slot, space.value(number, stream));
+    }
+    changes
+}
+
+/// Proposals that are dropped again.
+fn proposals(db: &Db, space: &KeySpace, first_stream: u64) -> Result<Spread> {
+    let mut propose = Vec::new();
+    for stream in first_stream..first_stream + BLOCKS {
+        let changes = changes_of(space, stream);
+        let started = Instant::now();
+        let proposal = db.propose(&db.snapshot()?, &changes)?;
+        propose.push(started.elapsed().as_secs_f64() * 1e3);
+        drop(proposal);
+    }
+    Ok(Spread::of(propose))
+}
+
 fn blocks(db: &Db, space: &KeySpace, first_stream: u64) -> Result<Blocks> {
     let (mut propose, mut commit, mut block) = (Vec::new(), Vec::new(), Vec::new());
     for stream in first_stream..first_stream + BLOCKS {
-        let mut changes = Changes::new();
-        for turn in 0..UPDATES.min(space.keys) {
-            let number = space.draw(stream, turn);
-            let (address, slot) = space.key(number);
-            changes.set_storage(address, slot, space.value(number, stream));
-        }
+        let changes = changes_of(space, stream);
         let started = Instant::now();
         let proposal = db.propose(&db.snapshot()?, &changes)?;
         let proposed = started.elapsed();

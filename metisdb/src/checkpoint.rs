@@ -31,9 +31,9 @@ use crate::{
     trie::{
         arena::{
             pages::PAGE_BYTES,
-            writer::{self, Throttle},
+            writer::{self, Throttle, Written},
         },
-        node::{Leaf, Link, NodeRef},
+        node::{Child, Leaf, Link, NodeRef},
         sweep::{self, PARTS, Swept},
     },
     tries::HeldTrie,
@@ -154,9 +154,17 @@ fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness)
     }
     let mut moved_bytes = 0;
     for _ in 0..parts {
-        // The rest waits for the next checkpoint: what is moved is in memory until this one writes it.
+        // What is moved is in memory until it is written.
         if moved_bytes >= store.options.max_unwritten_trie_bytes {
-            break;
+            match thoroughness {
+                Thoroughness::Automatic => break,
+                Thoroughness::Requested => match write_ahead(store, state) {
+                    // The rest stays where it is.
+                    Err(error) if error.is_out_of_space() => break,
+                    outcome => outcome?,
+                },
+            }
+            moved_bytes = 0;
         }
         let gate = roots::close_gate(store)?;
         let writer = store.writer.lock();
@@ -174,6 +182,28 @@ fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness)
     Ok(())
 }
 
+/// Writes the newest trie in the middle of a sweep, as a checkpoint does that fails behind this step: no superblock names the nodes yet.
+fn write_ahead(store: &Store, state: &CheckpointState) -> Result<()> {
+    let (_, held, sequence) = {
+        let _writer = store.writer.lock();
+        store.tries.begin_checkpoint()
+    };
+    let written = match &held.trie.top {
+        Some(top) => write_nodes(store, state, top, sequence).map(Some),
+        None => Ok(None),
+    };
+    match written {
+        Ok(written) => {
+            store.tries.end_checkpoint(written.as_ref());
+            Ok(())
+        }
+        Err(error) => {
+            store.tries.end_checkpoint(None);
+            Err(error)
+        }
+    }
+}
+
 /// Writes the nodes of the captured trie that are in memory only, and tells where its top stands.
 fn write_trie(store: &Store, state: &CheckpointState, captured: &mut Captured) -> Result<()> {
     let tries = &store.tries;
@@ -181,21 +211,9 @@ fn write_trie(store: &Store, state: &CheckpointState, captured: &mut Captured) -
         tries.end_checkpoint(None);
         return Ok(());
     };
-    let generation = u32::try_from(captured.superblock.generation)
-        .map_err(|_| Error::LimitReached { what: "the number of checkpoints", limit: u64::from(u32::MAX) })?;
-    let floor = reuse_floor(store, state).min(captured.superblock.trie.sequence);
-    let mut throttle = Throttle::new(store.options.checkpoint_bytes_per_second);
-    let reused_before = tries.arena.pages.lock().reused;
-    let written = writer::write(&tries.arena, top, generation, floor, &mut throttle)?;
-    let reused = tries.arena.pages.lock().reused - reused_before;
-    tries.count_reuse(reused);
-    let synced = if probe::skip("arena-sync") { Ok(()) } else { writer::sync(&tries.arena, &written) };
-    if let Err(error) = synced {
-        written.abandon(&tries.arena);
-        return Err(store.log.poison(error));
-    }
+    let written = write_nodes(store, state, top, captured.superblock.trie.sequence)?;
     // Also if there was nothing to write: a checkpoint that failed behind this step may have written it all.
-    captured.superblock.trie.generation = generation;
+    captured.superblock.trie.generation = next_generation(state)?;
     captured.superblock.trie.top = reference_of(&top.link);
     if let Link::Leaf(Leaf { storage: Some(storage), .. }) = &top.link {
         let root = B256::new(*storage.reference.padded());
@@ -206,6 +224,30 @@ fn write_trie(store: &Store, state: &CheckpointState, captured: &mut Captured) -
     }
     tries.end_checkpoint(Some(&written));
     Ok(())
+}
+
+/// The generation of the checkpoint under way, as nodes carry it.
+fn next_generation(state: &CheckpointState) -> Result<u32> {
+    u32::try_from(state.newest.generation + 1)
+        .map_err(|_| Error::LimitReached { what: "the number of checkpoints", limit: u64::from(u32::MAX) })
+}
+
+/// Writes and syncs the nodes under the top of a trie of this sequence that are in memory only.
+fn write_nodes(store: &Store, state: &CheckpointState, top: &Child, sequence: u64) -> Result<Written> {
+    let tries = &store.tries;
+    let generation = next_generation(state)?;
+    let floor = reuse_floor(store, state).min(sequence);
+    let mut throttle = Throttle::new(store.options.checkpoint_bytes_per_second);
+    let reused_before = tries.arena.pages.lock().reused;
+    let written = writer::write(&tries.arena, top, generation, floor, &mut throttle)?;
+    let reused = tries.arena.pages.lock().reused - reused_before;
+    tries.count_reuse(reused);
+    let synced = if probe::skip("arena-sync") { Ok(()) } else { writer::sync(&tries.arena, &written) };
+    if let Err(error) = synced {
+        written.abandon(&tries.arena);
+        return Err(store.log.poison(error));
+    }
+    Ok(written)
 }
 
 /// How the superblock refers to the top of a trie that is written.
@@ -427,7 +469,7 @@ pub(crate) fn close(store: &Store) -> Result<()> {
             append_mark(store, &mut writer)?;
         }
     }
-    checkpoint(store, Thoroughness::Requested)
+    checkpoint(store, Thoroughness::Automatic)
 }
 
 /// Writes and syncs a frame that says that everything before it is durable.

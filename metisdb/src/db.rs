@@ -199,8 +199,9 @@ impl Db {
         proposal::propose(parent, changes)
     }
 
-    /// Takes a checkpoint: syncs the log, writes an image of the index, and drops files that nothing needs any more. Commits
-    /// and reads go on meanwhile. Opening after a crash replays only what came after the last checkpoint.
+    /// Takes a thorough checkpoint: packs the trie, syncs the log, writes an image of the index, and drops files and gives back space that nothing
+    /// needs any more. Commits and reads go on meanwhile. Opening after a crash replays only what came after the last checkpoint. May need as
+    /// much space again as the trie takes until it is done. Checkpoints that are taken automatically, and by [`Db::close`], tidy up less.
     ///
     /// # Errors
     /// As [`Db::commit`], but for those of the changes.

@@ -360,9 +360,7 @@ fn a_sound_node_that_leads_too_deep_is_damage() {
         }
     };
     let too_long = |node: &mut Node, _: Place| node.prefix = Nibbles::of(&B256::repeat_byte(0x77), 0, 63);
-    let edits: [(&str, &dyn Fn(&mut Node, Place)); 2] = [("to itself", &to_itself), ("too long", &too_long)];
-    for (case, edit) in edits {
-        let disk = forge(&sample, 7, edit);
+    for (case, disk) in [("to itself", forge(&sample, 7, to_itself)), ("too long", forge(&sample, 7, too_long))] {
         for image in ["with an image", "without"] {
             if image == "without" {
                 names(&disk, "index.").iter().for_each(|name| disk.remove_file(name));
