@@ -1,9 +1,6 @@
 //! From changes to records: what they supersede is looked up, what changes nothing is dropped, and what is left is told to the trie.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::OnceLock,
-};
+use std::{collections::HashMap, sync::OnceLock};
 
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
 
@@ -92,6 +89,7 @@ impl Staged {
 /// What the changes do to one account, before and after.
 #[derive(Clone, Copy, Debug)]
 struct Touched {
+    address: Address,
     id: AccountId,
     salt: u8,
     before: Option<StoredAccount>,
@@ -120,8 +118,8 @@ pub(crate) fn stage(view: &View<'_>, changes: &Changes, has_storage: &dyn Fn(&B2
     let mut staged = Staged::default();
     let touched = touch_accounts(view, changes, has_storage, &mut staged)?;
     let slots = stage_slots(view, changes, &touched, &mut staged)?;
-    for (address, account) in &touched {
-        stage_account(view, *address, account, &mut staged)?;
+    for account in &touched {
+        stage_account(view, account, &mut staged)?;
     }
     stage_codes(view, changes, &mut staged)?;
     if let Some(block) = changes.block {
@@ -147,18 +145,18 @@ fn check_codes(changes: &Changes) -> Result<()> {
     Ok(())
 }
 
-/// The accounts that the changes name, as they are and as they will be.
+/// The accounts that the changes name, as they are and as they will be, by address.
 fn touch_accounts(
     view: &View<'_>,
     changes: &Changes,
     has_storage: &dyn Fn(&B256) -> Result<bool>,
     staged: &mut Staged,
-) -> Result<BTreeMap<Address, Touched>> {
+) -> Result<Vec<Touched>> {
     let mut addresses: Vec<Address> = changes.accounts.keys().chain(&changes.wiped).copied().collect();
     addresses.extend(changes.slots.keys().map(|(address, _)| *address));
     addresses.sort_unstable();
     addresses.dedup();
-    let mut touched = BTreeMap::new();
+    let mut touched = Vec::with_capacity(addresses.len());
     let mut new_ids = HashMap::new();
     for batch in addresses.chunks(BATCH) {
         let hashes: Vec<u64> = batch.iter().map(|address| view.lookup.hasher.account_id(address, 0).0).collect();
@@ -168,7 +166,7 @@ fn touch_accounts(
             if account.salt != 0 {
                 staged.salted.push((account.id, *address));
             }
-            touched.insert(*address, account);
+            touched.push(account);
         }
     }
     Ok(touched)
@@ -195,6 +193,7 @@ fn touch_account(
         && changes.wiped.contains(&address)
         && has_storage(&view.commitment.paths(&[address.as_slice()])[0])?;
     Ok(Touched {
+        address,
         id: view.lookup.hasher.account_id(&address, salt),
         salt,
         before,
@@ -228,34 +227,33 @@ fn free_salt(view: &View<'_>, address: &Address, new_ids: &mut HashMap<AccountId
 fn stage_slots(
     view: &View<'_>,
     changes: &Changes,
-    touched: &BTreeMap<Address, Touched>,
+    touched: &[Touched],
     staged: &mut Staged,
 ) -> Result<Vec<ChangedSlot>> {
-    let mut account = None;
     let mut slots = Vec::with_capacity(changes.slots.len());
+    let mut accounts = touched.iter().peekable();
     for ((address, slot), value) in &changes.slots {
-        if account.is_none_or(|(own, _): (&Address, &Touched)| own != address) {
-            account = touched.get_key_value(address);
-        }
-        let Some((_, account)) = account else { continue };
+        // Both are in the order of addresses, and every slot's account is there.
+        while accounts.next_if(|account| account.address < *address).is_some() {}
+        let Some(account) = accounts.peek().copied() else { continue };
         if account.after.is_none() && !value.is_zero() {
             return Err(Error::SlotWithoutAccount { address: *address });
         }
-        slots.push((address, account, *slot, *value, view.lookup.hasher.slot(account.id, slot)));
+        slots.push((account, *slot, *value, view.lookup.hasher.slot(account.id, slot)));
     }
     let mut changed = Vec::with_capacity(slots.len());
     staged.records.reserve(slots.len());
     for batch in slots.chunks(BATCH) {
-        let hashes: Vec<u64> = batch.iter().map(|slot| slot.4).collect();
+        let hashes: Vec<u64> = batch.iter().map(|slot| slot.3).collect();
         view.lookup.prefetch(&hashes);
-        for (address, account, slot, value, hash) in batch {
+        for (account, slot, value, hash) in batch {
             let (known, previous) = view.slot(account.id, slot)?;
             let old = if account.wiped { U256::ZERO } else { known };
             if old == *value {
                 continue;
             }
             changed.push(ChangedSlot {
-                address: **address,
+                address: account.address,
                 slot: *slot,
                 value: *value,
                 hash: *hash,
@@ -269,7 +267,8 @@ fn stage_slots(
 }
 
 /// Stages the account's own record and its wipe mark, where they are needed.
-fn stage_account(view: &View<'_>, address: Address, account: &Touched, staged: &mut Staged) -> Result<()> {
+fn stage_account(view: &View<'_>, account: &Touched, staged: &mut Staged) -> Result<()> {
+    let address = account.address;
     let hash = view.lookup.hasher.account_id(&address, 0).0;
     let after = account.after.map(|own| StoredAccount { account: own, salt: account.salt });
     if after != account.before {
@@ -299,35 +298,31 @@ fn stage_codes(view: &View<'_>, changes: &Changes, staged: &mut Staged) -> Resul
 }
 
 /// What the trie has to know: every account that changes or any of whose slots does, by path.
-fn trie_changes(view: &View<'_>, touched: &BTreeMap<Address, Touched>, slots: &[ChangedSlot]) -> TrieChanges {
+fn trie_changes(view: &View<'_>, touched: &[Touched], slots: &[ChangedSlot]) -> TrieChanges {
     let keys: Vec<[u8; 32]> = slots.iter().map(|slot| slot.slot.to_be_bytes::<32>()).collect();
     let slot_paths = view.commitment.paths(&keys.iter().map(|key| &key[..]).collect::<Vec<_>>());
-    let addresses: Vec<&[u8]> = touched.keys().map(|address| address.as_slice()).collect();
+    let addresses: Vec<&[u8]> = touched.iter().map(|account| account.address.as_slice()).collect();
     let paths = view.commitment.paths(&addresses);
     let mut changes = TrieChanges::default();
-    let mut items: Vec<_> = slots
-        .iter()
-        .zip(slot_paths)
-        .map(|(slot, path)| {
-            let (key, change) = (KeyTag::of(slot.hash), slot_payload(slot.value));
-            (slot.address, Item { path, key, existed: slot.existed, change })
-        })
-        .collect();
-    items.sort_unstable_by_key(|(address, item)| (*address, item.path));
+    let item = |(slot, path): (&ChangedSlot, B256)| {
+        let (key, change) = (KeyTag::of(slot.hash), slot_payload(slot.value));
+        Item { path, key, existed: slot.existed, change }
+    };
+    changes.slots = slots.iter().zip(slot_paths).map(item).collect();
     let mut first = 0;
-    for ((address, account), path) in touched.iter().zip(paths) {
-        let count = items[first..].iter().take_while(|(own, _)| own == address).count();
+    for (account, path) in touched.iter().zip(paths) {
+        let count = slots[first..].iter().take_while(|slot| slot.address == account.address).count();
         let range = first..first + count;
         first += count;
+        changes.slots[range.clone()].sort_unstable_by_key(|item| item.path);
         let before = account.before.map(|stored| stored.account);
         if before == account.after && range.is_empty() && !account.wiped {
             continue;
         }
-        let key = KeyTag::of(view.lookup.hasher.account_id(address, 0).0);
+        let key = KeyTag::of(view.lookup.hasher.account_id(&account.address, 0).0);
         let change = AccountChange { id: account.id, account: account.after, wiped: account.wiped, slots: range };
         changes.accounts.push(Item { path, key, existed: before.is_some(), change });
     }
-    changes.slots = items.into_iter().map(|(_, item)| item).collect();
     changes.accounts.sort_unstable_by_key(|item| item.path);
     changes
 }
