@@ -142,20 +142,35 @@ fn prove_older(store: &Store, state: &mut CheckpointState) -> Result<()> {
     Ok(())
 }
 
-/// Moves nodes out of pages that are mostly dead, a part of the trie at a time, so that commits are held up for a moment each.
+/// Moves nodes out of pages that are mostly dead.
 fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) -> Result<()> {
-    let (live, used) = store.tries.arena.pages.lock().usage();
-    let (parts, full_bytes) = match thoroughness {
-        Thoroughness::Automatic => (SWEPT_PARTS, HALF_BYTES),
-        Thoroughness::Requested => (PARTS, FULL_BYTES),
+    let (passes, parts, full_bytes) = match thoroughness {
+        Thoroughness::Automatic => (1, SWEPT_PARTS, HALF_BYTES),
+        // What moves takes its parents along, which leave gaps in pages that were full: these are for the second pass.
+        Thoroughness::Requested => (2, PARTS, FULL_BYTES),
     };
-    if live * PAGE_BYTES >= used * full_bytes {
-        return Ok(());
-    }
     let mut moved_bytes = 0;
+    for _ in 0..passes {
+        let (live, used) = store.tries.arena.pages.lock().usage();
+        if live * PAGE_BYTES >= used * full_bytes {
+            break;
+        }
+        sweep_parts(store, state, thoroughness, (parts, full_bytes), &mut moved_bytes)?;
+    }
+    Ok(())
+}
+
+/// Sweeps a part of the trie at a time, so that commits are held up for a moment each. What is moved, counted in `moved_bytes`, is in memory until
+/// it is written.
+fn sweep_parts(
+    store: &Store,
+    state: &mut CheckpointState,
+    thoroughness: Thoroughness,
+    (parts, full_bytes): (usize, u64),
+    moved_bytes: &mut u64,
+) -> Result<()> {
     for _ in 0..parts {
-        // What is moved is in memory until it is written.
-        if moved_bytes >= store.options.max_unwritten_trie_bytes {
+        if *moved_bytes >= store.options.max_unwritten_trie_bytes {
             match thoroughness {
                 Thoroughness::Automatic => break,
                 Thoroughness::Requested => match write_ahead(store, state) {
@@ -164,7 +179,7 @@ fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness)
                     outcome => outcome?,
                 },
             }
-            moved_bytes = 0;
+            *moved_bytes = 0;
         }
         let gate = roots::close_gate(store)?;
         let writer = store.writer.lock();
@@ -172,7 +187,7 @@ fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness)
         let swept = sweep::sweep(&store.tries.arena, &newest.trie, state.next_swept, full_bytes)?;
         state.next_swept = state.next_swept.wrapping_add(1);
         if let Some(Swept { trie, retired, memory_bytes }) = swept {
-            moved_bytes += memory_bytes as u64;
+            *moved_bytes += memory_bytes as u64;
             store.tries.replace_newest(trie, retired, memory_bytes as u64);
         }
         // Commits that wait come first.

@@ -28,6 +28,7 @@ use crate::{
         update::{AccountChange, Item, TrieChanges, slot_payload},
     },
     tries::HeldTrie,
+    types::Block,
     view::View,
 };
 
@@ -162,6 +163,23 @@ pub(crate) fn trie_from(store: &Store, newest: u64, base: &HeldTrie, version: u6
     let changes = changes_between(&from, &store.view(version, &[]), &keys, &salted)?;
     let new = store.tries.update(&base.trie, &changes, &from)?;
     Ok(base.derive(new.trie))
+}
+
+/// The block that was committed with a version that the caller has pinned.
+pub(crate) fn block_of(store: &Store, version: u64) -> Result<Option<Block>> {
+    let row = store.history.row(version).filter(|row| row.version > 0);
+    // A segment is dropped while a version of it can be read only if that version changed nothing.
+    let Some(row) = row.filter(|row| store.lookup.table.segment_of(row.position).is_some()) else { return Ok(None) };
+    let (header, bytes) = read_frame(&store.lookup, row.position)?;
+    let mut block = None;
+    let visit = |_, record: Record<'_>, _| -> Result<(), Damage> {
+        if let Body::Block(own) = record.body {
+            block = Some(own);
+        }
+        Ok(())
+    };
+    frame::records(&header, &bytes, visit).map_err(|damage| store.lookup.damage(damage, row.position))?;
+    Ok(block)
 }
 
 fn add_records(

@@ -96,6 +96,15 @@ impl Snapshot {
         }
     }
 
+    /// The block that was committed with the version ([`Changes::set_block`](crate::Changes::set_block)); `None` if none was. Reads the version's
+    /// changes from the log.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::Corruption`] where they are damaged.
+    pub fn committed_block(&self) -> Result<Option<Block>> {
+        retrace::block_of(self.store(), self.version())
+    }
+
     /// The root of an account's storage; that of the empty trie where the account does not exist or has no slots.
     ///
     /// Takes one walk through the trie. The trie of a version that was not the newest one when the snapshot was taken may have to

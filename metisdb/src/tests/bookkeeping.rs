@@ -236,3 +236,35 @@ fn a_full_disk_is_freed_of_dead_segments() {
     assert!(db.stats().dropped_segments > 0, "{dead} dead segments are still there");
     commit(&db, &churned(99));
 }
+
+#[test]
+fn a_version_tells_its_block_after_every_kind_of_open() {
+    let disk = disk(31);
+    let options = || small().retain_versions(10);
+    let block = |number: u64| crate::Block { number, timestamp: 7 * number, ..crate::Block::default() };
+    let db = options().create_on(disk.clone()).unwrap();
+    for number in 1..=6 {
+        let mut changes = crate::Changes::new();
+        changes.set_account(
+            alloy_primitives::Address::repeat_byte(1),
+            crate::Account { nonce: number, ..Default::default() },
+        );
+        if number != 4 {
+            changes.set_block(block(number));
+        }
+        db.commit(&changes, crate::Durability::Durable).unwrap();
+    }
+    let assert_told = |db: &crate::Db, case: &str| {
+        for version in 0..=6 {
+            let told = db.snapshot_at(version).unwrap().committed_block().unwrap();
+            assert_eq!(told, (version > 0 && version != 4).then(|| block(version)), "{case}: version {version}");
+        }
+    };
+    assert_told(&db, "open");
+    db.checkpoint().unwrap();
+    assert_told(&db, "after a checkpoint");
+    drop(db);
+    assert_told(&options().open_read_only_on(disk.clone()).unwrap(), "read-only");
+    assert_told(&options().open_on(disk.clone()).unwrap(), "opened again");
+    assert_told(&options().rebuild(true).open_on(disk).unwrap(), "rebuilt");
+}
