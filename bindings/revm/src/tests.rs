@@ -1,0 +1,1 @@
+//! Tests of every line that is compiled: one body, as for what they test.
