@@ -118,6 +118,28 @@ impl Chain {
         })
     }
 
+    /// As [`Chain::execute`], and shows the state to `observe` after each transaction: before Byzantium its root stands in the
+    /// transaction's receipt.
+    ///
+    /// # Errors
+    /// As [`Chain::execute`], and those of `observe`, after which nothing more is executed.
+    pub fn execute_observed(
+        &self,
+        base: impl Into<Base>,
+        (block, senders): (&Block<TxEnvelope>, &[Address]),
+        mut observe: impl FnMut(&Overlay) -> metisdb::Result<()>,
+    ) -> Result<Executed, ExecutionError> {
+        let reader = self.reader(base);
+        let transactions = recovered(block, senders);
+        self.execute_with(&reader, block, |executor| {
+            for transaction in &transactions {
+                executor.execute_transaction(transaction)?;
+                observe(executor.evm().db()).map_err(BlockExecutionError::other)?;
+            }
+            Ok(())
+        })
+    }
+
     /// As [`Chain::execute`], but `parallel.threads` threads run all transactions on the state before the block first; then, one
     /// after the other, each result is taken if everything that it has read is as it has read it, and else the transaction runs
     /// again. The outcome is the same.

@@ -34,7 +34,7 @@ macro_rules! overlay {
         }
 
         /// A state that transactions change in memory: what they leave is read by those after them, and by nobody else until
-        /// [`Overlay::commit`]. Dropping it discards it; the database never sees it.
+        /// [`Overlay::commit_to`]. Dropping it discards it; the database never sees it.
         ///
         /// [`DatabaseCommit::commit`] cannot fail, so it only stages; what is durable is a call of its own.
         #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ macro_rules! overlay {
             ///
             /// # Errors
             /// As [`Proposal::commit`]; what was staged is still there, so the call may be repeated.
-            pub fn commit(&mut self, db: &Db, durability: Durability) -> metisdb::Result<Commit> {
+            pub fn commit_to(&mut self, db: &Db, durability: Durability) -> metisdb::Result<Commit> {
                 let proposal = self.propose(db)?;
                 let commit = proposal.commit(durability)?;
                 // Should the version be out of reach by now, the proposal still reads the same.

@@ -1,0 +1,235 @@
+//! Real blocks of Ethereum's mainnet: executed on a committed snapshot and on a proposal, one transaction after the other and by
+//! several threads. The state before is only the part that they touch, so there is no root to compare with, but the logs of
+//! each transaction are known.
+
+use std::{collections::BTreeMap, num::NonZeroUsize};
+
+use alloy_consensus::{
+    Block, BlockBody, Header, SignableTransaction, TxEip1559, TxEip2930, TxEnvelope, TxLegacy, TxReceipt,
+};
+use alloy_eips::eip2930::{AccessList, AccessListItem};
+use alloy_primitives::{Address, B256, Bytes, Log, Signature, TxKind, U256};
+use metisdb::{Account, Changes, Durability};
+use metisdb_conformance::{
+    data,
+    database::{self, Checked, same, told},
+    hex,
+    tally::Tally,
+};
+use metisdb_execution::{Chain, Executed, Forks, Parallel};
+use metisdb_revm::Base;
+use serde::Deserialize;
+
+const SEGMENT_BYTES: u64 = 1 << 24;
+
+#[derive(Deserialize)]
+struct Test {
+    env: Environment,
+    transactions: BTreeMap<u64, Written>,
+    logs: BTreeMap<u64, BTreeMap<u64, WrittenLog>>,
+    block_hashes: BTreeMap<u64, String>,
+    pre: BTreeMap<String, Whole>,
+}
+
+#[derive(Deserialize)]
+struct Environment {
+    block_number: u64,
+    current_coinbase: String,
+    current_gas_limit: u64,
+    current_timestamp: u64,
+    previous_hash: String,
+    base_fee_per_gas: u64,
+    mix_hash: String,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    data: String,
+    gas_limit: String,
+    gas_price: String,
+    nonce: String,
+    sender: String,
+    to: Option<String>,
+    value: String,
+    max_fee_per_gas: String,
+    max_priority_fee_per_gas: Option<String>,
+    access_list: Vec<Access>,
+}
+
+#[derive(Deserialize)]
+struct Access {
+    address: String,
+    storage_keys: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct WrittenLog {
+    address: String,
+    data: String,
+    topics: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Whole {
+    balance: String,
+    code: String,
+    nonce: u64,
+    code_hash: String,
+    storage: BTreeMap<String, String>,
+}
+
+impl Written {
+    /// The transaction without its signature, which the file leaves out; its sender is known.
+    fn envelope(&self) -> TxEnvelope {
+        let (chain_id, nonce, gas_limit) = (1, hex::small(&self.nonce), hex::small(&self.gas_limit));
+        let to = self.to.as_deref().filter(|to| to.len() > 2).map_or(TxKind::Create, |to| hex::address(to).into());
+        let (value, input): (U256, Bytes) = (hex::number(&self.value), hex::bytes(&self.data));
+        let items = self.access_list.iter().map(|access| AccessListItem {
+            address: hex::address(&access.address),
+            storage_keys: access.storage_keys.iter().map(|key| hex::number(key).into()).collect(),
+        });
+        let access_list = AccessList(items.collect());
+        let price = |text: &str| hex::number(text).to::<u128>();
+        let gas_price = price(&self.gas_price);
+        let signature = Signature::test_signature();
+        match &self.max_priority_fee_per_gas {
+            Some(priority) => {
+                let (max_fee_per_gas, max_priority_fee_per_gas) = (price(&self.max_fee_per_gas), price(priority));
+                TxEip1559 {
+                    chain_id,
+                    nonce,
+                    gas_limit,
+                    max_fee_per_gas,
+                    max_priority_fee_per_gas,
+                    to,
+                    value,
+                    access_list,
+                    input,
+                }
+                .into_signed(signature)
+                .into()
+            }
+            None if access_list.is_empty() => {
+                TxLegacy { chain_id: Some(chain_id), nonce, gas_price, gas_limit, to, value, input }
+                    .into_signed(signature)
+                    .into()
+            }
+            None => TxEip2930 { chain_id, nonce, gas_price, gas_limit, to, value, access_list, input }
+                .into_signed(signature)
+                .into(),
+        }
+    }
+}
+
+impl Test {
+    fn pre(&self) -> Checked<Changes> {
+        let mut changes = Changes::new();
+        for (address, whole) in &self.pre {
+            let (address, code, code_hash) =
+                (hex::address(address), hex::bytes(&whole.code), hex::hash(&whole.code_hash));
+            changes
+                .set_account(address, Account { nonce: whole.nonce, balance: hex::number(&whole.balance), code_hash });
+            if !code.is_empty() {
+                changes.set_code(code_hash, code);
+            }
+            for (slot, value) in &whole.storage {
+                changes.set_storage(address, hex::number(slot), hex::number(value));
+            }
+        }
+        Ok(changes)
+    }
+
+    fn block(&self) -> (Block<TxEnvelope>, Vec<Address>) {
+        let env = &self.env;
+        let header = Header {
+            number: env.block_number,
+            parent_hash: hex::hash(&env.previous_hash),
+            beneficiary: hex::address(&env.current_coinbase),
+            gas_limit: env.current_gas_limit,
+            timestamp: env.current_timestamp,
+            base_fee_per_gas: Some(env.base_fee_per_gas),
+            mix_hash: hex::hash(&env.mix_hash),
+            ..Header::default()
+        };
+        let transactions = self.transactions.values().map(Written::envelope).collect();
+        let senders = self.transactions.values().map(|transaction| hex::address(&transaction.sender)).collect();
+        (Block { header, body: BlockBody { transactions, ommers: Vec::new(), withdrawals: None } }, senders)
+    }
+
+    fn check_logs(&self, executed: &Executed) -> Checked {
+        if executed.receipts.len() != self.logs.len() {
+            return Err(format!("{} receipts, but logs of {}", executed.receipts.len(), self.logs.len()));
+        }
+        for (index, (receipt, logs)) in executed.receipts.iter().zip(self.logs.values()).enumerate() {
+            let expected = logs.values().map(|log| {
+                let topics: Vec<B256> = log.topics.iter().map(|topic| hex::hash(topic)).collect();
+                Log::new_unchecked(hex::address(&log.address), topics, hex::bytes(&log.data))
+            });
+            if !expected.eq(receipt.logs().iter().cloned()) {
+                return Err(format!("the logs of transaction {index} differ"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes the block in several ways, compares the logs of each and the roots with each other; how many transactions there
+    /// are, and how many ran twice.
+    fn check(&self) -> Checked<(usize, usize)> {
+        let chain = Chain::new(told_name(Forks::named("Shanghai"))?, 1);
+        let db = database::create(SEGMENT_BYTES)?;
+        for (number, hash) in &self.block_hashes {
+            let mut changes = Changes::new();
+            changes.set_block(metisdb::Block { number: *number, hash: hex::hash(hash), ..metisdb::Block::default() });
+            told(db.commit(&changes, Durability::Pipelined))?;
+        }
+        let pre = self.pre()?;
+        let proposed: Base = told(db.propose(&told(db.snapshot())?, &pre))?.into();
+        told(db.commit(&pre, Durability::Pipelined))?;
+        let committed: Base = told(db.snapshot())?.into();
+        let (block, senders) = self.block();
+        let mut roots = Vec::new();
+        let mut parallel = Parallel::new(NonZeroUsize::MIN.saturating_add(2));
+        for base in [&proposed, &committed] {
+            let in_turn = chain.execute(base.clone(), &block, &senders);
+            let at_once = chain.execute_parallel(base.clone(), (&block, &senders), &mut parallel);
+            for executed in [in_turn, at_once] {
+                let executed = executed.map_err(|error| error.to_string())?;
+                self.check_logs(&executed)?;
+                roots.push(told(base.propose(&db, &executed.changes))?.root());
+            }
+        }
+        for root in &roots {
+            same("the root of another way to execute the block", *root, roots[0])?;
+        }
+        Ok((senders.len(), parallel.reexecuted / 2))
+    }
+}
+
+fn told_name<T, E: std::fmt::Display>(result: Result<T, E>) -> Checked<T> {
+    result.map_err(|error| error.to_string())
+}
+
+#[test]
+fn mainnet_blocks() {
+    let mut tally = Tally::new("mainnet_blocks");
+    match data::fixtures().map(|folder| folder.join("mainnet_blocks")).filter(|folder| folder.is_dir()) {
+        None => tally.skip("all", "no fixtures"),
+        Some(folder) => {
+            for path in data::files(&folder, "zst") {
+                let tests: BTreeMap<String, Test> =
+                    serde_json::from_slice(&data::unpack(&path, None)).expect("a file of the folder's shape");
+                for test in tests.values() {
+                    let number = test.env.block_number;
+                    let checked = test.check();
+                    if let Ok((count, again)) = checked {
+                        tally.note(format_args!(
+                            "block {number}: {count} transactions, {again} of them ran again in parallel"
+                        ));
+                    }
+                    tally.count(number, checked.map(drop));
+                }
+            }
+        }
+    }
+    tally.finish();
+}
