@@ -12,22 +12,38 @@ use alloy_eips::{
     eip7685::Requests,
 };
 use alloy_evm::{
-    Evm, EvmEnv, EvmFactory,
+    Database, Evm, EvmEnv, EvmFactory,
     block::{BlockExecutionError, BlockExecutionResult, BlockExecutor},
-    eth::{EthBlockExecutionCtx, EthBlockExecutor, EthEvm, EthEvmFactory, receipt_builder::AlloyReceiptBuilder},
+    eth::{
+        EthBlockExecutionCtx, EthBlockExecutor, EthEvm, EthEvmFactory,
+        dao_fork::{DAO_HARDFORK_ACCOUNTS, DAO_HARDFORK_BENEFICIARY},
+        receipt_builder::AlloyReceiptBuilder,
+    },
     precompiles::PrecompilesMap,
 };
 use alloy_hardforks::EthereumHardforks;
 use alloy_primitives::{Address, B256, Bloom};
 use metisdb::Changes;
-use metisdb_revm::{Base, CodeCache, EmptyAccounts, Overlay, StateReader};
-use revm::{inspector::NoOpInspector, state::Bytecode};
+use metisdb_revm::{Base, CodeCache, EmptyAccounts, Overlay, ReadError, StateReader};
+use revm::{
+    context::{
+        TxEnv,
+        result::{EVMError, HaltReason, ResultAndState},
+    },
+    database_interface::DatabaseCommitExt,
+    state::Bytecode,
+};
 
-use crate::{forks::Forks, parallel::Parallel, speculation::Speculated};
+use crate::{
+    collision::{StorageCollision, Stored},
+    forks::Forks,
+    parallel::Parallel,
+    speculation::Speculated,
+};
 
 /// The executor of one block.
 pub(crate) type Executor<'a> =
-    EthBlockExecutor<'a, EthEvm<Overlay, NoOpInspector, PrecompilesMap>, Forks, AlloyReceiptBuilder>;
+    EthBlockExecutor<'a, EthEvm<Overlay, StorageCollision, PrecompilesMap>, Forks, AlloyReceiptBuilder>;
 
 /// A chain's rules, and the code that its executors share.
 ///
@@ -37,6 +53,7 @@ pub struct Chain {
     forks: Forks,
     id: u64,
     codes: CodeCache<Bytecode>,
+    refuses_storage_collisions: bool,
 }
 
 /// What executing a block led to. Nothing of it is in the database yet.
@@ -74,7 +91,13 @@ pub fn metadata(header: &Header, hash: B256) -> metisdb::Block {
 impl Chain {
     /// A chain with an id, which signed transactions name, and rules.
     pub fn new(forks: Forks, id: u64) -> Self {
-        Self { forks, id, codes: CodeCache::default() }
+        Self { forks, id, codes: CodeCache::default(), refuses_storage_collisions: false }
+    }
+
+    /// The same chain, but that contracts are not created where storage is (EIP-7610). No chain meets that, for it takes an
+    /// account with storage and without code, which only tests make; and it has its price, for every instruction is watched.
+    pub fn refusing_storage_collisions(self) -> Self {
+        Self { refuses_storage_collisions: true, ..self }
     }
 
     /// The rules.
@@ -155,7 +178,11 @@ impl Chain {
         let reader = self.reader(base);
         let transactions = recovered(block, senders);
         let environment = self.environment(&block.header);
-        let speculated = parallel.speculate(&reader, &environment, &transactions);
+        let speculated = match self.refuses_storage_collisions {
+            // Who speculates does not watch.
+            true => transactions.iter().map(|_| None).collect(),
+            false => parallel.speculate(&reader, &environment, &transactions),
+        };
         self.execute_with(&reader, block, |executor| {
             for (transaction, speculated) in transactions.iter().zip(speculated) {
                 match speculated.and_then(|speculated| Speculated::settle(speculated, transaction, executor)) {
@@ -172,6 +199,30 @@ impl Chain {
         })
     }
 
+    fn evm<D: Database<Error = ReadError> + Stored>(
+        &self,
+        state: D,
+        environment: EvmEnv,
+    ) -> EthEvm<D, StorageCollision, PrecompilesMap> {
+        let mut evm =
+            EthEvmFactory::default().create_evm_with_inspector(state, environment, StorageCollision::default());
+        evm.set_inspector_enabled(self.refuses_storage_collisions);
+        evm
+    }
+
+    /// Runs a lone transaction in the block of a header; nothing is changed, what it does is handed back.
+    ///
+    /// # Errors
+    /// Where no block may have the transaction, or the state cannot be read.
+    pub fn transact(
+        &self,
+        overlay: &mut Overlay,
+        header: &Header,
+        transaction: TxEnv,
+    ) -> Result<ResultAndState<HaltReason>, EVMError<ReadError>> {
+        self.evm(overlay, self.environment(header)).transact_raw(transaction)
+    }
+
     fn execute_with(
         &self,
         reader: &StateReader,
@@ -179,8 +230,14 @@ impl Chain {
         transact: impl FnOnce(&mut Executor<'_>) -> Result<(), BlockExecutionError>,
     ) -> Result<Executed, ExecutionError> {
         let Block { header, body } = block;
-        let overlay = Overlay::new(reader.clone(), self.empty_accounts(header.number));
-        let evm = EthEvmFactory::default().create_evm(overlay, self.environment(header));
+        let mut overlay = Overlay::new(reader.clone(), self.empty_accounts(header.number));
+        let mut forks = self.forks;
+        if forks.begins_dao(header.number) {
+            // Before the transactions, whose receipts have roots; alloy would do it after them.
+            move_dao_balances(&mut overlay)?;
+            forks = forks.without_dao();
+        }
+        let evm = self.evm(overlay, self.environment(header));
         let about = EthBlockExecutionCtx {
             parent_hash: header.parent_hash,
             parent_beacon_block_root: header.parent_beacon_block_root,
@@ -190,7 +247,7 @@ impl Chain {
             tx_count_hint: Some(body.transactions.len()),
             slot_number: header.slot_number,
         };
-        let mut executor = EthBlockExecutor::new(evm, about, self.forks, AlloyReceiptBuilder::default());
+        let mut executor = EthBlockExecutor::new(evm, about, forks, AlloyReceiptBuilder::default());
         executor.apply_pre_execution_changes()?;
         transact(&mut executor)?;
         let (evm, result) = executor.finish()?;
@@ -245,6 +302,13 @@ impl Executed {
     pub fn logs_bloom(&self) -> Bloom {
         self.receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | receipt.bloom())
     }
+}
+
+/// The irregular change of the state at the DAO fork.
+fn move_dao_balances(overlay: &mut Overlay) -> Result<(), BlockExecutionError> {
+    let moved = overlay.drain_balances(DAO_HARDFORK_ACCOUNTS).map_err(BlockExecutionError::other)?;
+    let payment = [(DAO_HARDFORK_BENEFICIARY, moved.into_iter().sum())];
+    overlay.increment_balances(payment).map_err(BlockExecutionError::other)
 }
 
 fn recovered<'t>(block: &'t Block<TxEnvelope>, senders: &[Address]) -> Vec<Recovered<&'t TxEnvelope>> {

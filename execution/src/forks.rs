@@ -73,6 +73,16 @@ impl Forks {
         Self::parse(name).ok_or_else(|| UnknownForks(name.to_owned()))
     }
 
+    /// Whether the block of this number is the first of the DAO fork.
+    pub(crate) fn begins_dao(&self, number: u64) -> bool {
+        self.ethereum_fork_activation(Fork::Dao).transitions_at_block(number)
+    }
+
+    /// The same rules without the DAO fork, which is the last of its chain.
+    pub(crate) fn without_dao(self) -> Self {
+        Self { second: self.second.filter(|(fork, _)| *fork != Fork::Dao), ..self }
+    }
+
     fn parse(name: &str) -> Option<Self> {
         if let Some(fork) = by_name(name) {
             return Some(Self::since_genesis(fork));

@@ -8,6 +8,7 @@
 //! No rule of consensus is written here; what a fork demands of execution is alloy's and revm's word.
 
 mod chain;
+mod collision;
 mod forks;
 mod parallel;
 mod speculation;

@@ -60,6 +60,18 @@ macro_rules! overlay {
                 self.stage.block = Some(block);
             }
 
+            /// Whether any slot of an account is set, as EIP-7610 asks it of the address of a new contract. (Of an account without
+            /// code, that is: such a one clears no slots, so those that are staged as zero are not looked for below.) Asks the trie.
+            ///
+            /// # Errors
+            /// [`ReadError::Database`].
+            pub fn has_storage(&self, address: &Address) -> Result<bool, ReadError> {
+                match self.stage.has_storage(address) {
+                    Some(has_storage) => Ok(has_storage),
+                    None => Ok(self.reader.base().has_storage(address)?),
+                }
+            }
+
             /// What was staged, without what is below already: accounts, slots and code that are as before are left out.
             ///
             /// # Errors

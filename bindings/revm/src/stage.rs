@@ -118,6 +118,13 @@ impl<C: Clone> Stage<C> {
         touched.slots.get(slot).copied().or(touched.wiped.then_some(U256::ZERO))
     }
 
+    /// Whether any slot is set, if that is known here.
+    pub(crate) fn has_storage(&self, address: &Address) -> Option<bool> {
+        let touched = self.accounts.get(address)?;
+        let is_set = touched.slots.values().any(|value| !value.is_zero());
+        (is_set || touched.wiped).then_some(is_set)
+    }
+
     pub(crate) fn code(&self, hash: &B256) -> Option<C> {
         self.codes.get(hash).cloned()
     }

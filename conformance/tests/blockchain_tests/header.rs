@@ -25,7 +25,7 @@ fn require(holds: bool, what: &str) -> Checked {
 }
 
 /// Checks a header against its parent's.
-pub fn check(forks: &Forks, header: &Header, parent: &Header) -> Checked {
+pub(crate) fn check(forks: &Forks, header: &Header, parent: &Header) -> Checked {
     let is_paris = forks.is_paris_active_at_block(header.number);
     require(parent.number.checked_add(1) == Some(header.number), "number")?;
     require(header.timestamp > parent.timestamp, "timestamp")?;
@@ -100,7 +100,7 @@ fn difficulty(forks: &Forks, header: &Header, parent: &Header) -> U256 {
 }
 
 /// Checks the ommers of a block. `ancestors` are its parent, that one's parent, and so on.
-pub fn check_ommers(forks: &Forks, block: &Block<TxEnvelope>, ancestors: &[&Block<TxEnvelope>]) -> Checked {
+pub(crate) fn check_ommers(forks: &Forks, block: &Block<TxEnvelope>, ancestors: &[&Block<TxEnvelope>]) -> Checked {
     let ommers = &block.body.ommers;
     require(ommers.len() <= 2, "number of ommers")?;
     let recent = &ancestors[..ancestors.len().min(7)];

@@ -168,7 +168,9 @@ impl Tree<'_> {
 
 impl Test<'_> {
     fn chain(&self, forks: Forks) -> Chain {
-        Chain::new(forks, self.config.chainid.as_deref().map_or(1, hex::small))
+        let chain = Chain::new(forks, self.config.chainid.as_deref().map_or(1, hex::small));
+        let collides = State::new(&self.pre).has_storage_without_code();
+        if collides { chain.refusing_storage_collisions() } else { chain }
     }
 
     /// All blocks as proposals; those on the way to the last one, genesis left out, are handed back.

@@ -5,7 +5,6 @@ mod transaction;
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_consensus::Header;
-use alloy_evm::{Evm, EvmFactory, eth::EthEvmFactory};
 use alloy_hardforks::EthereumHardforks;
 use alloy_primitives::{B256, U256, keccak256};
 use metisdb::{Block, Changes, Db, Durability, Proposal};
@@ -20,7 +19,7 @@ use metisdb_execution::{Chain, Forks};
 use metisdb_revm::{Base, Overlay, changes_of_changeset, changes_of_state};
 use revm::{
     DatabaseCommit,
-    context::{TxEnv, result::ResultAndState},
+    context::result::ResultAndState,
     database::{OriginalValuesKnown, State as Collected, states::bundle_state::BundleRetention},
     database_interface::{DatabaseCommitExt, WrapDatabaseRef},
     state::EvmState,
@@ -118,12 +117,6 @@ impl Ground {
     }
 }
 
-/// What a transaction did, or that it is none that a block may have.
-fn execute(overlay: &mut Overlay, chain: &Chain, header: &Header, transaction: TxEnv) -> Checked<ResultAndState> {
-    let mut evm = EthEvmFactory::default().create_evm(overlay, chain.environment(header));
-    evm.transact_raw(transaction).map_err(|error| error.to_string())
-}
-
 /// The changes as revm's own `State` collects them.
 fn collected(chain: &Chain, base: &Base, state: &EvmState) -> Checked<Changes> {
     let below = WrapDatabaseRef(chain.reader(base.clone()));
@@ -147,7 +140,7 @@ fn check(db: &Db, base: &Base, chain: &Chain, test: &Test<'_>, expected: &Expect
     let executed = test
         .transaction
         .choose(expected.indexes, test.chain_id())
-        .and_then(|transaction| execute(&mut overlay, chain, &header, transaction));
+        .and_then(|transaction| chain.transact(&mut overlay, &header, transaction).map_err(|error| error.to_string()));
     let logs = match (executed, &expected.expect_exception) {
         (Ok(_), Some(exception)) => return Err(format!("executed, but expected {exception}")),
         (Err(error), None) => return Err(error),
@@ -190,13 +183,15 @@ impl Test<'_> {
 struct Runner {
     tally: Tally,
     ground: Ground,
-    chains: BTreeMap<String, Chain>,
+    chains: BTreeMap<(String, u64), Chain>,
     count: usize,
 }
 
 impl Runner {
     fn run(&mut self, name: &str, test: &Test<'_>) {
-        let pre = State::new(&test.pre).changes_since(&State::default());
+        let pre = State::new(&test.pre);
+        let collides = pre.has_storage_without_code();
+        let pre = pre.changes_since(&State::default());
         let number = hex::number(&test.env.current_number).saturating_to();
         let base: Base = match self.ground.propose(number, &pre) {
             Ok(proposal) => proposal.into(),
@@ -210,7 +205,12 @@ impl Runner {
                     continue;
                 }
             };
-            let chain = self.chains.entry(fork.clone()).or_insert_with(|| Chain::new(forks, test.chain_id())).clone();
+            let chain = self
+                .chains
+                .entry((fork.clone(), test.chain_id()))
+                .or_insert_with(|| Chain::new(forks, test.chain_id()))
+                .clone();
+            let chain = if collides { chain.refusing_storage_collisions() } else { chain };
             for (index, expected) in cases.iter().enumerate() {
                 let case = format!("{name} {fork} {index}");
                 let result = check(&self.ground.db, &base, &chain, test, expected);

@@ -13,7 +13,7 @@ use serde::Deserialize;
 /// The parts that transactions are made of.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Parts {
+pub(crate) struct Parts {
     data: Vec<String>,
     gas_limit: Vec<String>,
     value: Vec<String>,
@@ -33,7 +33,7 @@ pub struct Parts {
 
 /// Which parts one transaction has.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Choice {
+pub(crate) struct Choice {
     data: usize,
     gas: usize,
     value: usize,
@@ -127,7 +127,7 @@ impl Parts {
     ///
     /// # Errors
     /// What in it cannot be written as a transaction at all.
-    pub fn choose(&self, choice: Choice, chain_id: u64) -> Checked<TxEnv> {
+    pub(crate) fn choose(&self, choice: Choice, chain_id: u64) -> Checked<TxEnv> {
         fn part(list: &[String], index: usize) -> Checked<&str> {
             list.get(index).map(String::as_str).ok_or_else(|| format!("there is no part {index}"))
         }
@@ -144,13 +144,17 @@ impl Parts {
         } else {
             u8::from(access_list.is_some())
         };
+        let kind = self.kind()?;
+        if tx_type >= 3 && kind.is_create() {
+            return Err("transactions with blobs or authorizations have no form that creates".into());
+        }
         let price = self.max_fee_per_gas.as_deref().or(self.gas_price.as_deref()).unwrap_or("0x");
         Ok(TxEnv {
             tx_type,
             caller: self.sender()?,
             gas_limit: narrow(part(&self.gas_limit, choice.gas)?)?,
             gas_price: narrow(price)?,
-            kind: self.kind()?,
+            kind,
             value: number(part(&self.value, choice.value)?)?,
             data: bytes(part(&self.data, choice.data)?)?,
             nonce: narrow(&self.nonce)?,
@@ -165,7 +169,7 @@ impl Parts {
 }
 
 /// The hash of logs, as the tests have it.
-pub fn logs_hash(logs: &[alloy_primitives::Log]) -> B256 {
+pub(crate) fn logs_hash(logs: &[alloy_primitives::Log]) -> B256 {
     let mut encoded = Vec::new();
     alloy_rlp::encode_list(logs, &mut encoded);
     keccak256(encoded)
