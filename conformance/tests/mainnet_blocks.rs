@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize};
 use alloy_consensus::{Block, BlockBody, Header, SignableTransaction, TxEip1559, TxEip2930, TxEnvelope, TxLegacy};
 use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_hardforks::EthereumHardfork;
-use alloy_primitives::{Address, B256, Bytes, Log, Signature, TxKind, U256};
+use alloy_primitives::{Address, B256, Bytes, Log, Signature, TxKind, U256, keccak256};
 use metisdb::{Account, Changes, Durability};
 use metisdb_conformance::{
     data,
@@ -26,23 +26,25 @@ struct Test {
     env: Environment,
     transactions: BTreeMap<u64, Written>,
     logs: BTreeMap<u64, BTreeMap<u64, WrittenLog>>,
+    #[serde(default)]
     block_hashes: BTreeMap<u64, String>,
     pre: BTreeMap<String, Whole>,
 }
 
-/// One file writes numbers as such, the other as texts.
+/// Files write numbers as such or as texts, hexadecimal (`0x…`) or decimal.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Number {
     Plain(u64),
-    Hexadecimal(String),
+    Text(String),
 }
 
 impl Number {
     fn small(&self) -> u64 {
         match self {
             Self::Plain(number) => *number,
-            Self::Hexadecimal(text) => hex::small(text),
+            Self::Text(text) if text.starts_with("0x") => hex::small(text),
+            Self::Text(text) => text.parse().unwrap_or_else(|error| panic!("{text}: {error}")),
         }
     }
 }
@@ -69,6 +71,7 @@ struct Written {
     value: String,
     max_fee_per_gas: String,
     max_priority_fee_per_gas: Option<String>,
+    #[serde(default)]
     access_list: Vec<Access>,
 }
 
@@ -90,7 +93,6 @@ struct Whole {
     balance: String,
     code: String,
     nonce: Number,
-    code_hash: String,
     storage: BTreeMap<String, String>,
 }
 
@@ -108,9 +110,11 @@ impl Written {
         let price = |text: &str| hex::number(text).to::<u128>();
         let gas_price = price(&self.gas_price);
         let signature = Signature::test_signature();
-        match &self.max_priority_fee_per_gas {
+        let max_fee_per_gas = price(&self.max_fee_per_gas);
+        // Of a transaction with one price, one file leaves out the priority fee, and the other writes the maximum as zero.
+        match self.max_priority_fee_per_gas.as_deref().filter(|_| max_fee_per_gas > 0) {
             Some(priority) => {
-                let (max_fee_per_gas, max_priority_fee_per_gas) = (price(&self.max_fee_per_gas), price(priority));
+                let max_priority_fee_per_gas = price(priority);
                 TxEip1559 {
                     chain_id,
                     nonce,
@@ -141,8 +145,8 @@ impl Test {
     fn pre(&self) -> Changes {
         let mut changes = Changes::new();
         for (address, whole) in &self.pre {
-            let (address, code, code_hash) =
-                (hex::address(address), hex::bytes(&whole.code), hex::hash(&whole.code_hash));
+            let (address, code) = (hex::address(address), hex::bytes(&whole.code));
+            let code_hash = keccak256(&code);
             changes.set_account(
                 address,
                 Account { nonce: whole.nonce.small(), balance: hex::number(&whole.balance), code_hash },
@@ -184,7 +188,8 @@ impl Test {
                 Log::new_unchecked(hex::address(&log.address), topics, hex::bytes(&log.data))
             });
             if !expected.eq(receipt.logs().iter().cloned()) {
-                return Err(format!("the logs of transaction {index} differ"));
+                let (own, status) = (receipt.logs().len(), receipt.status());
+                return Err(format!("transaction {index} (success: {status}): {own} logs differ from {}", logs.len()));
             }
         }
         Ok(())
