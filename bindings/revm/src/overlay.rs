@@ -92,7 +92,8 @@ macro_rules! overlay {
             /// other commits and, with [`Durability::Durable`], on the device.
             ///
             /// # Errors
-            /// As [`Proposal::commit`]; what was staged is still there, so the call may be repeated.
+            /// As [`Proposal::commit`]; what was staged is still there. After [`metisdb::Error::NotChildOfNewest`] another commit
+            /// was first: execute again on what it made.
             pub fn commit_to(&mut self, db: &Db, durability: Durability) -> metisdb::Result<Commit> {
                 let proposal = self.propose(db)?;
                 let commit = proposal.commit(durability)?;

@@ -61,7 +61,7 @@ macro_rules! line_tests {
                 assert_shareable(&reader);
                 let info = reader.basic_ref(CONTRACT).unwrap().unwrap();
                 assert_eq!((info.nonce, info.balance, info.code_hash), (3, U256::MAX, keccak256(CODE)));
-                assert_eq!(reader.code_by_hash(info.code_hash).unwrap().original_bytes(), CODE);
+                assert_eq!(reader.code_by_hash(info.code_hash).unwrap().original_byte_slice(), CODE);
                 assert_eq!(reader.storage(CONTRACT, U256::from(1)).unwrap(), U256::from(2));
                 assert_eq!(reader.storage_ref(CONTRACT, U256::from(7)).unwrap(), U256::ZERO);
                 assert_eq!(reader.block_hash_ref(9).unwrap(), B256::repeat_byte(9));
