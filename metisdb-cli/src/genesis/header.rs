@@ -1,0 +1,207 @@
+//! The header fields of a genesis file, and the hash of the first block, as geth makes it.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, Bytes, U256, b256, keccak256};
+use metisdb::Block;
+use serde_json::{Value, value::RawValue};
+
+use super::text;
+
+const NO_OMMERS: B256 = b256!("1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347");
+const EMPTY_ROOT: B256 = b256!("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421");
+/// SHA-256 of nothing: the hash of no requests (EIP-7685).
+const NO_REQUESTS: B256 = b256!("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+/// The gas limit where the file says none.
+const GAS_LIMIT: u64 = 4_712_388;
+/// The base fee where the file says none, in wei.
+const BASE_FEE: U256 = U256::from_limbs([1_000_000_000, 0, 0, 0]);
+/// What a configuration may hold that does not change the first header.
+const WITHOUT_EFFECT: [&str; 25] = [
+    "chainId",
+    "homesteadBlock",
+    "daoForkBlock",
+    "daoForkSupport",
+    "eip150Block",
+    "eip150Hash",
+    "eip155Block",
+    "eip158Block",
+    "byzantiumBlock",
+    "constantinopleBlock",
+    "petersburgBlock",
+    "istanbulBlock",
+    "muirGlacierBlock",
+    "berlinBlock",
+    "arrowGlacierBlock",
+    "grayGlacierBlock",
+    "mergeNetsplitBlock",
+    "osakaTime",
+    "terminalTotalDifficulty",
+    "terminalTotalDifficultyPassed",
+    "depositContractAddress",
+    "blobSchedule",
+    "ethash",
+    "clique",
+    "isDev",
+];
+
+/// The header fields; what the file does not say is `None`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Header {
+    pub(super) config: Option<BTreeMap<String, Value>>,
+    pub(super) parent_hash: Option<B256>,
+    pub(super) coinbase: Option<Address>,
+    pub(super) difficulty: Option<U256>,
+    pub(super) number: Option<u64>,
+    pub(super) gas_limit: Option<u64>,
+    pub(super) gas_used: Option<u64>,
+    pub(super) timestamp: Option<u64>,
+    pub(super) extra_data: Option<Bytes>,
+    pub(super) mix_hash: Option<B256>,
+    pub(super) nonce: Option<u64>,
+    pub(super) base_fee: Option<U256>,
+    pub(super) blob_gas_used: Option<u64>,
+    pub(super) excess_blob_gas: Option<u64>,
+}
+
+impl Header {
+    /// Sets the field of this name, which must be in small letters; `false` where there is none.
+    pub(super) fn set(&mut self, name: &str, value: &RawValue) -> Result<bool, String> {
+        fn put<T>(field: &mut Option<T>, read: fn(&str) -> Result<T, String>, value: &RawValue) -> Result<(), String> {
+            if field.is_some() {
+                return Err("stands there twice".to_owned());
+            }
+            *field = text::content(value)?.as_deref().map(read).transpose()?;
+            Ok(())
+        }
+        match name {
+            "config" => {
+                let failed = |error| format!("is no configuration: {error}");
+                self.config = serde_json::from_str(value.get()).map_err(failed)?;
+            }
+            "parenthash" => put(&mut self.parent_hash, text::hash, value)?,
+            "coinbase" => put(&mut self.coinbase, text::address, value)?,
+            "difficulty" => put(&mut self.difficulty, text::number, value)?,
+            "number" => put(&mut self.number, text::small, value)?,
+            "gaslimit" => put(&mut self.gas_limit, text::small, value)?,
+            "gasused" => put(&mut self.gas_used, text::small, value)?,
+            "timestamp" => put(&mut self.timestamp, text::small, value)?,
+            "extradata" => put(&mut self.extra_data, text::bytes, value)?,
+            "mixhash" => put(&mut self.mix_hash, text::hash, value)?,
+            "nonce" => put(&mut self.nonce, text::small, value)?,
+            "basefeepergas" => put(&mut self.base_fee, text::number, value)?,
+            "blobgasused" => put(&mut self.blob_gas_used, text::small, value)?,
+            "excessblobgas" => put(&mut self.excess_blob_gas, text::small, value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The first block; or why its hash is not known.
+    pub(crate) fn block(&self, state_root: B256) -> Result<Block, String> {
+        let number = self.number.unwrap_or(0);
+        let hash = keccak256(list(&self.fields(state_root)?));
+        let parent_hash = self.parent_hash.unwrap_or_default();
+        Ok(Block { number, hash, parent_hash, timestamp: self.timestamp.unwrap_or(0) })
+    }
+
+    fn fields(&self, state_root: B256) -> Result<Vec<Vec<u8>>, String> {
+        let forks = self.forks()?;
+        let difficulty = self.difficulty.ok_or("the file has no difficulty")?;
+        let gas_limit = self.gas_limit.ok_or("the file has no gasLimit")?;
+        let hash = |hash: B256| string(hash.as_slice());
+        let small = |value: Option<u64>| integer(U256::from(value.unwrap_or(0)));
+        let mut fields = vec![
+            hash(self.parent_hash.unwrap_or_default()),
+            hash(NO_OMMERS),
+            string(self.coinbase.unwrap_or_default().as_slice()),
+            hash(state_root),
+            hash(EMPTY_ROOT),
+            hash(EMPTY_ROOT),
+            string(&[0; 256]),
+            integer(difficulty),
+            small(self.number),
+            small(Some(if gas_limit == 0 { GAS_LIMIT } else { gas_limit })),
+            small(self.gas_used),
+            small(self.timestamp),
+            string(self.extra_data.as_ref().map_or(&[], |data| data)),
+            hash(self.mix_hash.unwrap_or_default()),
+            string(&self.nonce.unwrap_or(0).to_be_bytes()),
+        ];
+        if forks.london {
+            fields.push(integer(self.base_fee.unwrap_or(BASE_FEE)));
+        }
+        if forks.shanghai {
+            fields.push(hash(EMPTY_ROOT));
+        }
+        if forks.cancun {
+            fields.extend([small(self.blob_gas_used), small(self.excess_blob_gas), hash(B256::ZERO)]);
+        }
+        if forks.prague {
+            fields.push(hash(NO_REQUESTS));
+        }
+        Ok(fields)
+    }
+
+    /// Which of the forks that add a header field the chain begins with.
+    fn forks(&self) -> Result<Forks, String> {
+        let mut forks = Forks::default();
+        let (number, timestamp) = (self.number.unwrap_or(0), self.timestamp.unwrap_or(0));
+        for (name, value) in self.config.iter().flatten() {
+            let has_begun = |now: u64| value.as_u64().is_some_and(|start| start <= now);
+            match name.as_str() {
+                "londonBlock" => forks.london = has_begun(number),
+                "shanghaiTime" => forks.shanghai = has_begun(timestamp),
+                "cancunTime" => forks.cancun = has_begun(timestamp),
+                "pragueTime" => forks.prague = has_begun(timestamp),
+                known if WITHOUT_EFFECT.contains(&known) || is_blob_schedule(known) => {}
+                _ if value.is_null() || value.as_u64().is_some_and(|start| start > number.max(timestamp)) => {}
+                other => return Err(format!("what {other} of the config does to the header is not known here")),
+            }
+        }
+        let Forks { london, shanghai, cancun, prague } = forks;
+        let is_in_order = london >= shanghai && shanghai >= cancun && cancun >= prague;
+        if is_in_order { Ok(forks) } else { Err("the forks of the config are not in order".to_owned()) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Forks {
+    london: bool,
+    shanghai: bool,
+    cancun: bool,
+    prague: bool,
+}
+
+/// A fork that changes parameters of blobs and nothing else: `bpo1Time` and so on.
+fn is_blob_schedule(name: &str) -> bool {
+    let number = name.strip_prefix("bpo").and_then(|rest| rest.strip_suffix("Time"));
+    number.is_some_and(|number| number.parse::<u8>().is_ok())
+}
+
+/// Bytes in RLP.
+fn string(bytes: &[u8]) -> Vec<u8> {
+    match bytes {
+        [byte] if *byte < 0x80 => vec![*byte],
+        _ => [&*length(0x80, bytes.len()), bytes].concat(),
+    }
+}
+
+/// A number in RLP.
+fn integer(number: U256) -> Vec<u8> {
+    string(&number.to_be_bytes_trimmed_vec())
+}
+
+/// A list in RLP, of items that are.
+fn list(items: &[Vec<u8>]) -> Vec<u8> {
+    let content = items.concat();
+    [length(0xc0, content.len()), content].concat()
+}
+
+fn length(base: u8, length: usize) -> Vec<u8> {
+    if length <= 55 {
+        return vec![base + length as u8];
+    }
+    let digits = U256::from(length).to_be_bytes_trimmed_vec();
+    [vec![base + 55 + digits.len() as u8], digits].concat()
+}
