@@ -12,7 +12,11 @@ use alloy_primitives::U256;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Loader, Preamble, text, unpack};
+use super::{
+    Loader, Preamble,
+    header::{Header, put},
+    text, unpack,
+};
 use crate::{failure::Failure, interrupt::Interrupt, output, progress::Bar};
 
 const BUFFER_BYTES: usize = 1 << 18;
@@ -132,13 +136,17 @@ impl<'de> Visitor<'de> for FileVisitor<'_, '_, '_> {
                     reading.has_alloc = true;
                     map.next_value_seed(Alloc(reading))?;
                 }
-                _ => {
-                    let value = map.next_value::<Box<RawValue>>()?;
-                    let set = reading.preamble.header.set(&lowercase, &value);
-                    if !set.map_err(|reason| A::Error::custom(format_args!("{name}: {reason}")))? {
+                _ => match Header::setter(&lowercase) {
+                    Some(set) => {
+                        let value = map.next_value::<Box<RawValue>>()?;
+                        set(&mut reading.preamble.header, &value)
+                            .map_err(|reason| A::Error::custom(format_args!("{name}: {reason}")))?;
+                    }
+                    None => {
+                        map.next_value::<IgnoredAny>()?;
                         reading.ignore(name);
                     }
-                }
+                },
             }
         }
         Ok(())
@@ -205,12 +213,7 @@ impl AccountSeed<'_, '_, '_> {
         map: &mut A,
     ) -> Result<(), A::Error> {
         let value = map.next_value::<Box<RawValue>>()?;
-        if into.is_some() {
-            return Err(self.wrong(field)("stands there twice".to_owned()));
-        }
-        let content = text::content(&value).map_err(self.wrong(field))?;
-        *into = content.as_deref().map(read).transpose().map_err(self.wrong(field))?;
-        Ok(())
+        put(into, read, &value).map_err(self.wrong(field))
     }
 }
 

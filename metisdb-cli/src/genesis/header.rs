@@ -64,37 +64,45 @@ pub(crate) struct Header {
     pub(super) excess_blob_gas: Option<u64>,
 }
 
+/// Sets one of the fields.
+pub(super) type Setter = fn(&mut Header, &RawValue) -> Result<(), String>;
+
+/// Sets a field that may be there once; null is as good as nothing.
+pub(super) fn put<T>(
+    field: &mut Option<T>,
+    read: fn(&str) -> Result<T, String>,
+    value: &RawValue,
+) -> Result<(), String> {
+    if field.is_some() {
+        return Err("stands there twice".to_owned());
+    }
+    *field = text::content(value)?.as_deref().map(read).transpose()?;
+    Ok(())
+}
+
 impl Header {
-    /// Sets the field of this name, which must be in small letters; `false` where there is none.
-    pub(super) fn set(&mut self, name: &str, value: &RawValue) -> Result<bool, String> {
-        fn put<T>(field: &mut Option<T>, read: fn(&str) -> Result<T, String>, value: &RawValue) -> Result<(), String> {
-            if field.is_some() {
-                return Err("stands there twice".to_owned());
-            }
-            *field = text::content(value)?.as_deref().map(read).transpose()?;
-            Ok(())
-        }
-        match name {
-            "config" => {
-                let failed = |error| format!("is no configuration: {error}");
-                self.config = serde_json::from_str(value.get()).map_err(failed)?;
-            }
-            "parenthash" => put(&mut self.parent_hash, text::hash, value)?,
-            "coinbase" => put(&mut self.coinbase, text::address, value)?,
-            "difficulty" => put(&mut self.difficulty, text::number, value)?,
-            "number" => put(&mut self.number, text::small, value)?,
-            "gaslimit" => put(&mut self.gas_limit, text::small, value)?,
-            "gasused" => put(&mut self.gas_used, text::small, value)?,
-            "timestamp" => put(&mut self.timestamp, text::small, value)?,
-            "extradata" => put(&mut self.extra_data, text::bytes, value)?,
-            "mixhash" => put(&mut self.mix_hash, text::hash, value)?,
-            "nonce" => put(&mut self.nonce, text::small, value)?,
-            "basefeepergas" => put(&mut self.base_fee, text::number, value)?,
-            "blobgasused" => put(&mut self.blob_gas_used, text::small, value)?,
-            "excessblobgas" => put(&mut self.excess_blob_gas, text::small, value)?,
-            _ => return Ok(false),
-        }
-        Ok(true)
+    /// How the field of this name, in small letters, is set; `None` where there is none.
+    pub(super) fn setter(name: &str) -> Option<Setter> {
+        Some(match name {
+            "config" => |header, value| {
+                header.config = serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
+                Ok(())
+            },
+            "parenthash" => |header, value| put(&mut header.parent_hash, text::hash, value),
+            "coinbase" => |header, value| put(&mut header.coinbase, text::address, value),
+            "difficulty" => |header, value| put(&mut header.difficulty, text::number, value),
+            "number" => |header, value| put(&mut header.number, text::small, value),
+            "gaslimit" => |header, value| put(&mut header.gas_limit, text::small, value),
+            "gasused" => |header, value| put(&mut header.gas_used, text::small, value),
+            "timestamp" => |header, value| put(&mut header.timestamp, text::small, value),
+            "extradata" => |header, value| put(&mut header.extra_data, text::bytes, value),
+            "mixhash" => |header, value| put(&mut header.mix_hash, text::hash, value),
+            "nonce" => |header, value| put(&mut header.nonce, text::small, value),
+            "basefeepergas" => |header, value| put(&mut header.base_fee, text::number, value),
+            "blobgasused" => |header, value| put(&mut header.blob_gas_used, text::small, value),
+            "excessblobgas" => |header, value| put(&mut header.excess_blob_gas, text::small, value),
+            _ => return None,
+        })
     }
 
     /// The first block; or why its hash is not known.
