@@ -213,3 +213,82 @@ fn length(base: u8, length: usize) -> Vec<u8> {
     let digits = U256::from(length).to_be_bytes_trimmed_vec();
     [vec![base + 55 + digits.len() as u8], digits].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use metisdb_conformance::header::{Genesis, empty_root};
+
+    use super::*;
+
+    fn header(fields: &str) -> Header {
+        let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(fields).unwrap();
+        let mut header = Header::default();
+        for (name, value) in fields {
+            Header::setter(&name.to_ascii_lowercase()).unwrap()(&mut header, &value).unwrap();
+        }
+        header
+    }
+
+    const FIELDS: &str = r#""number": "0x3", "timestamp": "9", "extraData": "0x00112233", "gasLimit": "0x0", "gasUsed": "0x80",
+        "difficulty": "0x7f", "mixHash": "0x1111111111111111111111111111111111111111111111111111111111111111",
+        "coinbase": "0x2222222222222222222222222222222222222222", "nonce": "0x0102",
+        "parentHash": "0x3333333333333333333333333333333333333333333333333333333333333333""#;
+
+    /// The conformance tests make headers with code that shares nothing with this.
+    #[test]
+    fn headers_of_all_forks() {
+        let root = B256::repeat_byte(5);
+        let mut expected = Genesis {
+            parent_hash: B256::repeat_byte(0x33),
+            beneficiary: Address::repeat_byte(0x22),
+            state_root: root,
+            difficulty: U256::from(0x7f),
+            number: 3,
+            gas_limit: GAS_LIMIT,
+            gas_used: 0x80,
+            timestamp: 9,
+            extra_data: Bytes::from_static(&[0, 0x11, 0x22, 0x33]),
+            mix_hash: B256::repeat_byte(0x11),
+            nonce: 0x102,
+            base_fee: None,
+            withdrawals_root: None,
+            blob_gas: None,
+            requests: false,
+        };
+        let same = |more: &str, config: &str, expected: &Genesis| {
+            let header = header(&format!("{{{FIELDS}{more}, \"config\": {{{config}}}}}"));
+            let block = header.block(root).unwrap();
+            assert_eq!(block.hash, expected.hash(), "{config}");
+            assert_eq!((block.number, block.parent_hash, block.timestamp), (3, expected.parent_hash, 9));
+        };
+        same("", r#""chainId": 1, "londonBlock": 4, "shanghaiTime": null"#, &expected);
+        expected.base_fee = Some(BASE_FEE);
+        same("", r#""londonBlock": 3, "shanghaiTime": 10"#, &expected);
+        expected.base_fee = Some(U256::from(7));
+        let fee = r#", "baseFeePerGas": "0x7""#;
+        same(fee, r#""londonBlock": 0"#, &expected);
+        expected.withdrawals_root = Some(empty_root());
+        same(fee, r#""londonBlock": 0, "shanghaiTime": 9, "cancunTime": 10"#, &expected);
+        expected.blob_gas = Some((0, 0));
+        same(fee, r#""londonBlock": 0, "shanghaiTime": 0, "cancunTime": 0"#, &expected);
+        expected.blob_gas = Some((0x20000, 1));
+        let blobs = r#", "baseFeePerGas": "0x7", "blobGasUsed": "0x20000", "excessBlobGas": "0x1""#;
+        same(blobs, r#""londonBlock": 0, "shanghaiTime": 0, "cancunTime": 0"#, &expected);
+        expected.requests = true;
+        let prague =
+            r#""londonBlock": 0, "shanghaiTime": 0, "cancunTime": 0, "pragueTime": 9, "osakaTime": 9, "bpo1Time": 9"#;
+        same(blobs, prague, &expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_guessed() {
+        let block = |config: &str| {
+            header(&format!("{{{FIELDS}, \"config\": {{{config}}}}}")).block(B256::ZERO).map(|block| block.number)
+        };
+        assert_eq!(block(r#""amsterdamTime": 10"#), Ok(3));
+        assert!(block(r#""amsterdamTime": 9"#).unwrap_err().contains("amsterdamTime"));
+        assert!(block(r#""optimism": {}"#).unwrap_err().contains("optimism"));
+        assert!(block(r#""londonBlock": 0, "cancunTime": 0"#).unwrap_err().contains("order"));
+        assert!(header("{}").block(B256::ZERO).unwrap_err().contains("difficulty"));
+    }
+}

@@ -92,7 +92,7 @@ fn an_account_that_stands_there_twice() {
     let (_, large) = crate::importing::large_state();
     let address = "0x2222222222222222222222222222222222222222";
     let again = format!(",\"{}\":{{\"balance\":\"2\"}}}}}}", &address[2..]);
-    refuses(large.strip_suffix("}}").unwrap().to_owned() + &again, &[address, "stands there twice", "line 60002"]);
+    refuses(large.strip_suffix("}}").unwrap().to_owned() + &again, &[address, "stands there twice", "line 60001"]);
     // And a slot so far from the first that it is committed by then.
     let slot = "\"0x0000000000000000000000000000000000000000000000000000000000000004\":\"0x00\"},\"nonce\":\"0x1\",\"code\":\"0x6000\"";
     let twice = large.replacen("},\"nonce\":\"0x1\",\"code\":\"0x6000\"", &format!(",{slot}"), 1);
