@@ -77,9 +77,12 @@ impl Construction {
 impl Drop for Construction {
     fn drop(&mut self) {
         // The marker goes last, so that what cannot be removed is still known as left over.
-        if self.remove_database().is_ok() {
-            let _ = fs::remove_file(self.folder.join(MARKER));
-            let _ = fs::remove_dir(&self.folder);
+        match self.remove_database() {
+            Ok(()) => {
+                let _ = fs::remove_file(self.folder.join(MARKER));
+                let _ = fs::remove_dir(&self.folder);
+            }
+            Err(failure) => eprintln!("warning: {failure}; the next import does it"),
         }
     }
 }
@@ -110,8 +113,9 @@ fn require_free(target: &Path) -> Result<(), Failure> {
         Ok(true) => Ok(()),
         Ok(false) => Err(taken(target)),
         Err(error) => match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            io::ErrorKind::NotADirectory => Err(taken(target)),
+            // A link may lead nowhere.
+            io::ErrorKind::NotFound if !target.is_symlink() => Ok(()),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Err(taken(target)),
             _ => Err(Failure::system("read", target)(error)),
         },
     }

@@ -27,7 +27,7 @@ use crate::{failure::Failure, output::Answer};
 ///
 /// `init` and `import` write, and only where nothing is; everything else reads.
 #[derive(Debug, Parser)]
-#[command(version, after_help = failure::EXIT_CODES)]
+#[command(name = "metisdb", version, after_help = failure::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -80,12 +80,14 @@ pub(crate) fn bytes(number: u64) -> String {
     }
 }
 
-/// A time, readable.
+/// How long something took, readable.
 pub(crate) fn time(elapsed: Duration) -> String {
-    match elapsed.as_secs() {
-        seconds @ 60.. => format!("{}:{:02} min", seconds / 60, seconds % 60),
-        _ => format!("{:.2} s", elapsed.as_secs_f64()),
-    }
+    if elapsed.as_secs() < 60 { format!("{:.2} s", elapsed.as_secs_f64()) } else { format!("{} min", clock(elapsed)) }
+}
+
+/// A time that runs, in minutes and seconds.
+pub(crate) fn clock(elapsed: Duration) -> String {
+    format!("{}:{:02}", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl Drop for Bar {
 }
 
 fn draw(label: &str, done: u64, total: u64, elapsed: Duration) -> String {
-    let time = output::time(Duration::from_secs(elapsed.as_secs()));
+    let time = output::clock(elapsed);
     if total == 0 {
         return format!("{label}  {time}");
     }
@@ -117,9 +117,9 @@ mod tests {
     #[test]
     fn the_bar_grows() {
         let elapsed = Duration::from_millis(61_900);
-        assert_eq!(draw("imports", 0, 10, elapsed), "imports [........................]   0 %  1:01 min");
-        assert_eq!(draw("imports", 5, 10, elapsed), "imports [############............]  50 %  1:01 min");
-        assert_eq!(draw("imports", 11, 10, elapsed), "imports [########################] 100 %  1:01 min");
-        assert_eq!(draw("imports", 7, 0, elapsed), "imports  1:01 min");
+        assert_eq!(draw("imports", 0, 10, elapsed), "imports [........................]   0 %  1:01");
+        assert_eq!(draw("imports", 5, 10, elapsed), "imports [############............]  50 %  1:01");
+        assert_eq!(draw("imports", 11, 10, elapsed), "imports [########################] 100 %  1:01");
+        assert_eq!(draw("imports", 7, 0, elapsed), "imports  1:01");
     }
 }

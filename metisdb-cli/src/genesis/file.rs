@@ -13,11 +13,11 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Vis
 use serde_json::value::RawValue;
 
 use super::{
-    Loader, Preamble,
+    Loaded, Loader, Preamble,
     header::{Header, put},
     text, unpack,
 };
-use crate::{failure::Failure, interrupt::Interrupt, output, progress::Bar};
+use crate::{failure::Failure, interrupt::Interrupt, progress::Bar};
 
 const BUFFER_BYTES: usize = 1 << 18;
 /// How many names of ignored fields are kept.
@@ -110,8 +110,9 @@ impl Reading<'_, '_> {
     }
 
     fn show(&mut self) {
-        let accounts = self.loader.loaded().accounts;
-        self.bar.advance(self.position.get(), format_args!("{} accounts", output::count(accounts)));
+        let Loaded { accounts, slots, .. } = self.loader.loaded();
+        let detail = format_args!("{accounts} accounts, {slots} slots");
+        self.bar.advance(self.position.get(), detail);
     }
 }
 

@@ -129,14 +129,16 @@ fn places_that_are_taken() {
         assert!(message.contains("is taken") && message.contains(place.database()), "{message}");
     }
     assert_eq!(json_of(&["info", "--db", place.database()]), before);
-    // A file, and a folder with one.
-    for taken in [&*place.file, place.folder.path()] {
+    // A file, a folder with one, and a link that leads nowhere.
+    let link = place.folder.path().join("link");
+    symlink("nowhere", &link).unwrap();
+    for taken in [&*place.file, place.folder.path(), &*link] {
         fails(&["init", "--db", taken.to_str().unwrap()], REFUSED);
     }
     let message = fails(&["init", "--db", place.folder.path().join("no/state").to_str().unwrap()], REFUSED);
     assert!(message.contains("is no folder"), "{message}");
     fails(&["init", "--db", "/"], REFUSED);
-    assert_eq!(names(place.folder.path()), ["genesis.json", "state"]);
+    assert_eq!(names(place.folder.path()), ["genesis.json", "link", "state"]);
 }
 
 /// Only what an import left may be removed by the next one.
