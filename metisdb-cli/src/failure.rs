@@ -14,13 +14,16 @@ Exit codes:
   0    done; what was asked for is there, the files are sound
   1    the account, code, block or version that was asked for is not there
   2    the command line is wrong
-  3    the database is damaged
+  3    the database is damaged, or something that `demo` checks does not hold
   4    the database cannot be used: none there, locked, another format, no space, an I/O error
-  5    an import is refused: a wrong file, another root than expected, a place that is taken
+  5    an import or a demonstration is refused: a wrong file, another root than expected, a place that is taken
   130  interrupted";
 
 /// What was asked for is not there.
 pub(crate) const ABSENT: u8 = 1;
+
+/// Something is not as it must be.
+pub(crate) const UNSOUND: u8 = 3;
 
 /// Why a command fails.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Database(Error::VersionNotRetained { .. }) => ABSENT,
-            Self::Database(Error::Corruption { .. }) => 3,
+            Self::Database(Error::Corruption { .. }) => UNSOUND,
             Self::Database(_) | Self::System(..) | Self::Busy(_) => 4,
             Self::Refused(_) => 5,
             Self::Interrupted => 130,

@@ -75,21 +75,19 @@ pub(crate) fn get(what: &What) -> Result<Answer, Failure> {
     let (target, at) = what.target_and_version();
     let db = target.open()?;
     let snapshot = at.snapshot(&db)?;
-    let mut answer = match what {
+    let answer = match what {
         What::Account { address, .. } => account(&snapshot, address)?,
         What::Storage { address, slot, .. } => storage(&snapshot, address, *slot)?,
         What::Code { hash, .. } => code(&snapshot, hash)?,
         What::Block { number, .. } => block(&snapshot, *number)?,
     };
-    answer.lines.insert(0, line("version", snapshot.version()));
-    answer.json["version"] = json!(snapshot.version());
-    Ok(answer)
+    Ok(answer.with_version(snapshot.version()))
 }
 
 fn account(snapshot: &Snapshot, address: &Address) -> metisdb::Result<Answer> {
     let Some(account) = snapshot.account(address)? else {
         let lines = vec![line("account", format!("{address} does not exist"))];
-        return Ok(Answer { lines, json: json!({ "address": address.to_string(), "exists": false }), found: false });
+        return Ok(Answer::new(lines, json!({ "address": address.to_string(), "exists": false })).absent());
     };
     let has_storage = snapshot.has_storage(address)?;
     let lines = vec![
@@ -125,7 +123,7 @@ fn storage(snapshot: &Snapshot, address: &Address, slot: U256) -> metisdb::Resul
 fn code(snapshot: &Snapshot, hash: &B256) -> metisdb::Result<Answer> {
     let Some(code) = snapshot.code(hash)? else {
         let lines = vec![line("code", format!("{hash} is not stored"))];
-        return Ok(Answer { lines, json: json!({ "code_hash": hash.to_string(), "exists": false }), found: false });
+        return Ok(Answer::new(lines, json!({ "code_hash": hash.to_string(), "exists": false })).absent());
     };
     let lines = vec![line("code hash", hash), line("length", format!("{} bytes", code.len())), line("code", &code)];
     let json = json!({ "code_hash": hash.to_string(), "exists": true, "code": code.to_string() });
@@ -135,7 +133,7 @@ fn code(snapshot: &Snapshot, hash: &B256) -> metisdb::Result<Answer> {
 fn block(snapshot: &Snapshot, number: u64) -> metisdb::Result<Answer> {
     let Some(block) = snapshot.block(number)? else {
         let lines = vec![line("block", format!("{number} is not stored"))];
-        return Ok(Answer { lines, json: json!({ "number": number, "exists": false }), found: false });
+        return Ok(Answer::new(lines, json!({ "number": number, "exists": false })).absent());
     };
     let lines = vec![
         line("block", block.number),

@@ -1,9 +1,10 @@
 //! `metisdb`: makes a database of a genesis state, and looks into databases.
 //!
-//! `init` and `import` write, and only where nothing is; everything else reads. [`failure::EXIT_CODES`] lists the exit codes.
+//! `init`, `import` and `demo` write, and only where nothing is; everything else reads. [`failure::EXIT_CODES`] lists the exit codes.
 
 mod check;
 mod construction;
+mod demo;
 mod failure;
 mod genesis;
 mod get;
@@ -25,7 +26,7 @@ use crate::{failure::Failure, output::Answer};
 
 /// Makes a MetisDB database of a genesis state, or looks into one, beside its writer or without one.
 ///
-/// `init` and `import` write, and only where nothing is; everything else reads.
+/// `init`, `import` and `demo` write, and only where nothing is; everything else reads.
 #[derive(Debug, Parser)]
 #[command(name = "metisdb", version, after_help = failure::EXIT_CODES)]
 struct Cli {
@@ -53,6 +54,11 @@ enum Command {
     },
     /// Examines the files for damage.
     Check(check::CheckArguments),
+    /// Shows in a minute or two, on a new database, what it does, and checks that it is right.
+    Demo(demo::DemoArguments),
+    /// Commits until it is killed: what `demo` kills.
+    #[command(hide = true)]
+    DemoCommitter(demo::CommitterArguments),
 }
 
 impl Command {
@@ -65,6 +71,8 @@ impl Command {
             Self::Versions(arguments) => versions::versions(arguments),
             Self::Get { what } => get::get(what),
             Self::Check(arguments) => check::check(arguments),
+            Self::Demo(arguments) => demo::demo(arguments),
+            Self::DemoCommitter(arguments) => demo::commit_until_killed(arguments),
         }
     }
 
@@ -77,6 +85,8 @@ impl Command {
             Self::Versions(arguments) => arguments.target.json,
             Self::Get { what } => what.target().json,
             Self::Check(arguments) => arguments.target.json,
+            Self::Demo(arguments) => arguments.json,
+            Self::DemoCommitter(_) => false,
         }
     }
 }
@@ -97,7 +107,6 @@ fn main() -> ExitCode {
             eprintln!("error: {failure}");
             failure.code().into()
         }
-        _ if answer.found => ExitCode::SUCCESS,
-        _ => failure::ABSENT.into(),
+        _ => answer.code.into(),
     }
 }

@@ -5,21 +5,56 @@ use std::{
     time::Duration,
 };
 
+use crate::failure;
+
 /// An answer in both forms.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// For people: labels and values.
-    pub(crate) lines: Vec<(String, String)>,
+    /// For people.
+    text: Text,
     /// For programs.
     pub(crate) json: serde_json::Value,
-    /// Whether what was asked for is there.
-    pub(crate) found: bool,
+    /// What the program ends with.
+    pub(crate) code: u8,
+}
+
+/// An answer for people.
+#[derive(Debug)]
+enum Text {
+    /// Labels and values.
+    Lines(Vec<(String, String)>),
+    /// As it is to be shown.
+    Screen(String),
 }
 
 impl Answer {
     /// An answer that says what was asked for.
     pub(crate) fn new(lines: Vec<(String, String)>, json: serde_json::Value) -> Self {
-        Self { lines, json, found: true }
+        Self { text: Text::Lines(lines), json, code: 0 }
+    }
+
+    /// An answer that is laid out already.
+    pub(crate) fn screen(screen: String, json: serde_json::Value) -> Self {
+        Self { text: Text::Screen(screen), json, code: 0 }
+    }
+
+    /// The same, but that what was asked for is not there.
+    pub(crate) fn absent(self) -> Self {
+        Self { code: failure::ABSENT, ..self }
+    }
+
+    /// The same, but that something is not as it must be.
+    pub(crate) fn unsound(self) -> Self {
+        Self { code: failure::UNSOUND, ..self }
+    }
+
+    /// Says a version before everything else.
+    pub(crate) fn with_version(mut self, version: u64) -> Self {
+        if let Text::Lines(lines) = &mut self.text {
+            lines.insert(0, line("version", version));
+        }
+        self.json["version"] = version.into();
+        self
     }
 
     /// Writes it to the standard output.
@@ -28,8 +63,15 @@ impl Answer {
         if as_json {
             return writeln!(output, "{:#}", self.json);
         }
-        let width = self.lines.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
-        for (label, value) in &self.lines {
+        let lines = match &self.text {
+            Text::Lines(lines) => lines,
+            Text::Screen(screen) => {
+                output.write_all(screen.as_bytes())?;
+                return output.flush();
+            }
+        };
+        let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+        for (label, value) in lines {
             writeln!(output, "{label:<width$}  {value}")?;
         }
         output.flush()

@@ -42,5 +42,6 @@ pub(crate) fn root(arguments: &RootArguments) -> Result<Answer, Failure> {
         "exists": found,
         "storage_root": root.to_string(),
     });
-    Ok(Answer { lines, json, found })
+    let answer = Answer::new(lines, json);
+    Ok(if found { answer } else { answer.absent() })
 }

@@ -20,6 +20,7 @@ pub(crate) use self::{
     file::read_file,
     load::{Loaded, Loader},
     mainnet::read_mainnet,
+    unpack::content as unpack,
 };
 
 use self::header::Header;

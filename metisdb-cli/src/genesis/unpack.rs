@@ -10,7 +10,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 const PIECE: usize = 1 << 17;
 
 /// A reader of the content, whatever the file is called.
-pub(super) fn content<'r>(mut packed: impl BufRead + 'r) -> io::Result<Box<dyn Read + 'r>> {
+pub(crate) fn content<'r>(mut packed: impl BufRead + 'r) -> io::Result<Box<dyn Read + 'r>> {
     let start = packed.fill_buf()?;
     if start.starts_with(&GZIP) {
         return Err(invalid("the file is compressed with gzip; unpack it, or compress it with zstd"));
