@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn sources_become_code() {
         let source = "again: 0 1 0x0100 ; ADD is no part of it\n DUP1 SWAP16 @again JUMP @end JUMP end:";
-        let expected = hex!("5b 5f 6001 610100 80 9f 610000 56 61000f 56 5b");
+        let expected = hex!("5b 5f 6001 610100 80 9f 610000 56 610011 56 5b");
         assert_eq!(assemble(source).unwrap(), Bytes::from(expected));
     }
 

@@ -90,12 +90,7 @@ pub(super) fn execute(
 }
 
 /// Executes and commits blocks on a state that was only loaded.
-pub(super) fn run(
-    db: &Db,
-    (size, seed): (Size, u64),
-    length: Length,
-    interrupt: &Interrupt,
-) -> Result<Run, Failure> {
+pub(super) fn run(db: &Db, (size, seed): (Size, u64), length: Length, interrupt: &Interrupt) -> Result<Run, Failure> {
     let chain = chain();
     let mut workload = Workload::new(size, seed);
     let mut model = Model::new(size);

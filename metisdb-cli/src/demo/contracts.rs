@@ -15,7 +15,7 @@ pub(super) const TOKENS: [Address; 2] = [Address::repeat_byte(0xa0), Address::re
 pub(super) const PAIR_ADDRESS: Address = Address::repeat_byte(0xc0);
 
 const TRANSFER: [u8; 4] = [0xa9, 0x05, 0x9c, 0xbb];
-const SWAP: [u8; 4] = [0x6b, 0x04, 0xf1, 0x37];
+const SWAP: [u8; 4] = [0x9d, 0x98, 0x92, 0xcd];
 
 /// What is to be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +39,7 @@ impl Call {
     pub(super) fn input(self) -> Bytes {
         match self {
             Self::Transfer { to, amount, .. } => input(TRANSFER, &[to.into_word(), amount.into()]),
-            Self::Swap { paid, amount, least } => {
-                input(SWAP, &[U256::from(paid).into(), amount.into(), least.into()])
-            }
+            Self::Swap { paid, amount, least } => input(SWAP, &[U256::from(paid).into(), amount.into(), least.into()]),
         }
     }
 }

@@ -167,7 +167,8 @@ impl Expected {
         }
         self.roots.insert(found, snapshot.root()?);
         for (version, root) in &self.roots {
-            let compared = same(format_args!("the root of version {version}"), db.snapshot_at(*version)?.root()?, *root);
+            let compared =
+                same(format_args!("the root of version {version}"), db.snapshot_at(*version)?.root()?, *root);
             if compared.is_err() {
                 return Ok(compared);
             }

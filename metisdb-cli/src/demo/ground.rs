@@ -115,7 +115,7 @@ pub(super) fn load_tokens(db: &Db, size: Size, interrupt: &Interrupt) -> Result<
 }
 
 /// The contracts, which are as if they had been deployed and the pair had been given its reserves.
-fn contracts() -> Changes {
+pub(super) fn contracts() -> Changes {
     let mut changes = Changes::new();
     let (token, pair) = contracts::codes().expect("a test assembles the same sources");
     let mut deploy = |address, code: &Bytes| {

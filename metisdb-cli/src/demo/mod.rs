@@ -28,14 +28,13 @@ mod report;
 mod workload;
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use alloy_primitives::U256;
 use clap::Args;
-use metisdb::{CheckLevel, Db, Options, Stats};
+use metisdb::{CheckLevel, Db, Options};
 
 pub(crate) use self::committer::{CommitterArguments, commit_until_killed};
 use self::{
@@ -48,8 +47,7 @@ use self::{
     report::{Disk, Figures},
 };
 use crate::{
-    construction::Construction, failure::Failure, interrupt::Interrupt, output::Answer, output::count,
-    progress::Clock,
+    construction::Construction, failure::Failure, interrupt::Interrupt, output::Answer, output::count, progress::Clock,
 };
 
 /// How much is shown, and where.
@@ -94,7 +92,7 @@ impl DemoArguments {
             },
             false => Extent {
                 size: Size::of_slots(self.slots),
-                length: Length { blocks: 400, transactions_per_block: 400 },
+                length: Length { blocks: 1_000, transactions_per_block: 400 },
                 reads: 1_000_000,
                 kills: 5,
             },
@@ -126,14 +124,14 @@ pub(crate) fn demo(arguments: &DemoArguments) -> Result<Answer, Failure> {
     let extent = arguments.extent();
     let mut checks = Checks::default();
     let path = construction.path();
+    // First, for it is soon said if the files are not what they should be.
+    let recorded = mainnet_blocks::execute_all(&arguments.blocks, folder.path(), &interrupt)?;
     let (load, run) = make(&path, &extent, arguments.seed, (&mut checks, &interrupt))?;
     let (reads, disk) = look(&path, (&extent, arguments.seed), &run, (&mut checks, &interrupt))?;
     let (kills, outcome) =
         crash::kill_and_compare(&folder.path().join("killed"), (extent.kills, arguments.seed), &interrupt)?;
     checks.note("kills", outcome);
-    for outcome in mainnet_blocks::execute_all(&arguments.blocks, folder.path(), &interrupt)? {
-        checks.note("mainnet_block", outcome);
-    }
+    recorded.into_iter().for_each(|outcome| checks.note("mainnet_block", outcome));
     interrupt.check()?;
     let kept = arguments.path.as_deref();
     if kept.is_some() {

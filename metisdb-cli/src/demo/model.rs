@@ -44,11 +44,6 @@ impl Model {
         touched.unwrap_or_else(|| ground::first_balance(token, number))
     }
 
-    /// What the pair has of a token.
-    pub(super) fn reserve(&self, token: usize) -> U256 {
-        self.reserves[token]
-    }
-
     /// What comes out of a swap now.
     pub(super) fn output(&self, paid: usize, amount: U256) -> U256 {
         contracts::output(amount, self.reserves[paid], self.reserves[1 - paid])

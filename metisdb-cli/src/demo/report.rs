@@ -125,10 +125,7 @@ impl Figures<'_> {
             row("median", nanoseconds(timing.total_p50_ns), &|step| nanoseconds(step.p50_ns)),
             row("p99", nanoseconds(timing.total_p99_ns), &|step| nanoseconds(step.p99_ns)),
             row("of the time", "100 %".to_owned(), &|step| format!("{:.0} %", step.share * 100.0)),
-            format!(
-                "        storage (root, append, sync): {:.0} % of the time",
-                timing.storage_share * 100.0
-            ),
+            format!("        storage (root, append, sync): {:.0} % of the time", timing.storage_share * 100.0),
         ]
     }
 

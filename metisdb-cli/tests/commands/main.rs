@@ -1,5 +1,6 @@
 //! Runs the program: what it answers, what it refuses, and what is left when it is stopped.
 
+mod demonstrating;
 mod importing;
 mod reading;
 mod refusing;
