@@ -170,7 +170,8 @@ fn compare(task: &Task, executed: &Executed) -> Result<(), String> {
 }
 
 impl Timing {
-    fn new(length: Length, gas: u64, times: &[[u64; 5]]) -> Self {
+    /// Of the steps of each block.
+    pub(super) fn new(length: Length, gas: u64, times: &[[u64; 5]]) -> Self {
         let totals: Vec<u64> = times.iter().map(|time| time.iter().sum()).collect();
         let all = totals.iter().sum::<u64>().max(1) as f64;
         let sum = |step: usize| times.iter().map(|time| time[step]).sum::<u64>() as f64;

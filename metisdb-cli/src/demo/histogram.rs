@@ -68,7 +68,7 @@ impl Histogram {
 pub(super) fn nanoseconds(time: u64) -> String {
     match time {
         0..1_000 => format!("{time} ns"),
-        1_000..1_000_000 => format!("{:.1} us", time as f64 / 1e3),
+        1_000..1_000_000 => format!("{:.1} \u{b5}s", time as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} ms", time as f64 / 1e6),
         _ => format!("{:.1} s", time as f64 / 1e9),
     }
@@ -106,6 +106,6 @@ mod tests {
 
     #[test]
     fn times_are_readable() {
-        assert_eq!([999, 1_250, 12_340_000].map(nanoseconds), ["999 ns", "1.2 us", "12.3 ms"]);
+        assert_eq!([999, 1_250, 12_340_000].map(nanoseconds), ["999 ns", "1.2 \u{b5}s", "12.3 ms"]);
     }
 }

@@ -80,6 +80,12 @@ struct Touched {
     storage: BTreeMap<U256, U256>,
 }
 
+/// How much of a block was as on mainnet.
+struct Compared {
+    transactions: usize,
+    logs: usize,
+}
+
 impl Sent {
     /// The transaction without its signature, which the file leaves out.
     fn envelope(&self) -> Result<TxEnvelope, String> {
@@ -180,7 +186,7 @@ impl Recorded {
     }
 
     /// Executes the block, commits it, and compares.
-    fn execute(&self, path: &Path) -> Result<Result<String, String>, Failure> {
+    fn execute(&self, path: &Path) -> Result<Result<Compared, String>, Failure> {
         let number: u64 = self.env.block_number.to();
         if !SHANGHAI.contains(&number) {
             return Ok(Err(format!("mainnet's block {number} is none of Shanghai, {SHANGHAI:?}")));
@@ -201,10 +207,11 @@ impl Recorded {
         let (root, found) = (proposal.root(), db.snapshot()?.root()?);
         drop(proposal);
         db.close()?;
-        Ok(same("the root that is read", found, root).and_then(|()| self.compare(&executed)).map(|logs| {
-            let transactions = count(senders.len() as u64);
-            format!("mainnet's block {number}: {transactions} transactions, their {} logs as there", count(logs as u64))
-        }))
+        let compared = same("the root that is read", found, root).and_then(|()| self.compare(&executed));
+        Ok(match compared {
+            Ok(logs) => Ok(Compared { transactions: senders.len(), logs }),
+            Err(wrong) => Err(format!("mainnet's block {number}: {wrong}")),
+        })
     }
 }
 
@@ -229,24 +236,35 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// Executes all blocks of some files, each on a new database in `folder`; what came of each.
+/// Executes all blocks of some files, each on a new database in `folder`, up to one that is not as on mainnet.
 pub(super) fn execute_all(
     paths: &[PathBuf],
     folder: &Path,
     interrupt: &Interrupt,
-) -> Result<Vec<Result<String, String>>, Failure> {
-    let mut outcomes = Vec::new();
+) -> Result<Result<String, String>, Failure> {
+    let (mut blocks, mut transactions, mut logs) = (0, 0, 0);
     for path in paths {
         for file in files(path)? {
-            let open = File::open(&file).map_err(Failure::system("open", &file))?;
-            let content = genesis::unpack(BufReader::new(open)).map_err(Failure::system("read", &file))?;
-            let recorded: BTreeMap<String, Recorded> = serde_json::from_reader(BufReader::new(content))
-                .map_err(|error| Failure::Refused(format!("{} holds no blocks: {error}", file.display())))?;
-            for block in recorded.values() {
+            for recorded in read(&file)?.values() {
                 interrupt.check()?;
-                outcomes.push(block.execute(&folder.join(format!("block-{}", outcomes.len())))?);
+                match recorded.execute(&folder.join(format!("block-{blocks}")))? {
+                    Ok(compared) => {
+                        blocks += 1;
+                        transactions += compared.transactions;
+                        logs += compared.logs;
+                    }
+                    Err(wrong) => return Ok(Err(wrong)),
+                }
             }
         }
     }
-    Ok(outcomes)
+    let [blocks, transactions, logs] = [blocks, transactions, logs].map(|number| count(number as u64));
+    Ok(Ok(format!("{blocks} real blocks of mainnet, {transactions} transactions: their {logs} logs as there")))
+}
+
+fn read(file: &Path) -> Result<BTreeMap<String, Recorded>, Failure> {
+    let open = File::open(file).map_err(Failure::system("open", file))?;
+    let content = genesis::unpack(BufReader::new(open)).map_err(Failure::system("read", file))?;
+    serde_json::from_reader(BufReader::new(content))
+        .map_err(|error| Failure::Refused(format!("{} holds no blocks: {error}", file.display())))
 }
