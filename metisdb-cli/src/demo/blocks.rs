@@ -11,7 +11,7 @@ use metisdb_revm::Base;
 use serde::Serialize;
 
 use super::{
-    checks::same,
+    checks::{Outcome, same},
     ground::{self, Size},
     histogram::{Histogram, in_ns},
     model::Model,
@@ -43,7 +43,7 @@ pub(super) struct Run {
     pub(super) hash: B256,
     pub(super) timing: Timing,
     /// What the receipts say, compared with what must have happened.
-    pub(super) outcome: Result<String, String>,
+    pub(super) outcome: Outcome,
     /// The roots of the newest versions, by version.
     pub(super) roots: VecDeque<(u64, B256)>,
 }
@@ -81,7 +81,7 @@ pub(super) fn execute(
     chain: &Chain,
     base: Base,
     (block, senders): (&Block<TxEnvelope>, &[Address]),
-) -> Result<Result<Executed, String>, Failure> {
+) -> Result<Outcome<Executed>, Failure> {
     match chain.execute(base, block, senders) {
         Ok(executed) => Ok(Ok(executed)),
         Err(ExecutionError::Database(error)) => Err(error.into()),
@@ -103,7 +103,7 @@ pub(super) fn run(db: &Db, (size, seed): (Size, u64), length: Length, interrupt:
         interrupt.check()?;
         let header = chain.next_header(&newest, hash, newest.timestamp + SLOT_SECONDS);
         let mut task = workload.block(header, length.transactions_per_block, &mut model);
-        let (executed, version, time) = match step(db, &chain, &mut task)? {
+        let Done { executed, version, time } = match step(db, &chain, &mut task)? {
             Ok(done) => done,
             Err(wrong) => {
                 outcome = outcome.and(Err(format!("block {} is not executed: {wrong}", newest.number + 1)));
@@ -132,8 +132,16 @@ pub(super) fn run(db: &Db, (size, seed): (Size, u64), length: Length, interrupt:
     Ok(Run { model, newest, hash, timing, outcome: outcome.map(|()| told), roots })
 }
 
-/// Executes a block, seals it and makes it durable: what it did, as which version, and the time of each step in nanoseconds.
-fn step(db: &Db, chain: &Chain, task: &mut Task) -> Result<Result<(Executed, u64, [u64; 5]), String>, Failure> {
+/// A block that is durable.
+struct Done {
+    executed: Executed,
+    version: u64,
+    /// Of each step, in nanoseconds.
+    time: [u64; 5],
+}
+
+/// Executes a block, seals it and makes it durable.
+fn step(db: &Db, chain: &Chain, task: &mut Task) -> Result<Outcome<Done>, Failure> {
     let base: Base = db.snapshot()?.into();
     let mut time = [0; 5];
     let mut begun = Instant::now();
@@ -157,16 +165,16 @@ fn step(db: &Db, chain: &Chain, task: &mut Task) -> Result<Result<(Executed, u64
     lap(3);
     commit.wait_durable()?;
     lap(4);
-    Ok(Ok((executed, version, time)))
+    Ok(Ok(Done { executed, version, time }))
 }
 
 /// Whether the receipts say what must have happened.
-fn compare(task: &Task, executed: &Executed) -> Result<(), String> {
+fn compare(task: &Task, executed: &Executed) -> Outcome<()> {
     let number = task.block.header.number;
     let what = |index| format!("the success of transaction {index} in block {number}");
     same(format_args!("the number of receipts of block {number}"), executed.receipts.len(), task.outcomes.len())?;
-    let pairs = executed.receipts.iter().zip(&task.outcomes).enumerate();
-    pairs.map(|(index, (receipt, succeeds))| same(what(index), receipt.is_success(), *succeeds)).collect()
+    let mut pairs = executed.receipts.iter().zip(&task.outcomes).enumerate();
+    pairs.try_for_each(|(index, (receipt, succeeds))| same(what(index), receipt.is_success(), *succeeds))
 }
 
 impl Timing {

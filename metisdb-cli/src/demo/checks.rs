@@ -4,6 +4,9 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
+/// What was seen, or what does not hold.
+pub(super) type Outcome<T = String> = Result<T, String>;
+
 /// One thing that must hold.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Check {
@@ -22,7 +25,7 @@ pub(super) struct Checks(Vec<Check>);
 
 impl Checks {
     /// Notes what came out.
-    pub(super) fn note(&mut self, name: &'static str, outcome: Result<String, String>) {
+    pub(super) fn note(&mut self, name: &'static str, outcome: Outcome) {
         let held = outcome.is_ok();
         self.0.push(Check { name, held, told: outcome.unwrap_or_else(|wrong| wrong) });
     }
@@ -39,6 +42,6 @@ impl Checks {
 }
 
 /// An error unless both are the same.
-pub(super) fn same<T: PartialEq + Display>(what: impl Display, found: T, expected: T) -> Result<(), String> {
+pub(super) fn same<T: PartialEq + Display>(what: impl Display, found: T, expected: T) -> Outcome<()> {
     if found == expected { Ok(()) } else { Err(format!("{what} is {found}, expected is {expected}")) }
 }

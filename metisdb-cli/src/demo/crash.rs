@@ -18,7 +18,7 @@ use metisdb::{CheckLevel, Db};
 use serde::Serialize;
 
 use super::{
-    checks::same,
+    checks::{Outcome, same},
     committer::{self, Word},
     histogram::in_ns,
     random::Random,
@@ -75,7 +75,7 @@ pub(super) fn kill_and_compare(
     path: &Path,
     (kills, seed): (u64, u64),
     interrupt: &Interrupt,
-) -> Result<(Kills, Result<String, String>), Failure> {
+) -> Result<(Kills, Outcome), Failure> {
     let mut random = Random::new(seed ^ 0x6b69_6c6c);
     let (mut seen, mut expected, mut outcome) = (Kills::default(), Expected::default(), Ok(()));
     let mut bar = Bar::new("kills", kills);
@@ -157,7 +157,7 @@ impl Said {
 
 impl Expected {
     /// Compares everything that is found with what was said: the commit of version `begun` had begun, none after it.
-    fn compare(&mut self, db: &Db, begun: u64) -> metisdb::Result<Result<(), String>> {
+    fn compare(&mut self, db: &Db, begun: u64) -> metisdb::Result<Outcome<()>> {
         let snapshot = db.snapshot()?;
         let found = snapshot.version();
         let acknowledged = self.roots.keys().next_back().copied().unwrap_or(0);

@@ -8,7 +8,7 @@ use metisdb::{Account, Changes, Db, Durability};
 use serde::Serialize;
 
 use super::{
-    checks::same,
+    checks::{Outcome, same},
     contracts::{self, PAIR_ADDRESS, TOKENS},
     random::Random,
 };
@@ -75,7 +75,7 @@ pub(super) fn first_reserve() -> U256 {
 }
 
 /// Makes the database Ethereum's genesis, and compares its root and its block with what everybody knows.
-pub(super) fn load_genesis(db: &Db, interrupt: &Interrupt) -> Result<Result<String, String>, Failure> {
+pub(super) fn load_genesis(db: &Db, interrupt: &Interrupt) -> Result<Outcome, Failure> {
     let mut loader = Loader::new(db, interrupt.clone())?;
     let header = genesis::read_mainnet(&mut loader)?.header;
     let mut block = Err("it was not made".to_owned());

@@ -16,7 +16,10 @@ use metisdb::{Account, Changes, Db, Durability, Options};
 use metisdb_execution::{Chain, Executed, Forks};
 use serde::Deserialize;
 
-use super::{blocks, checks::same};
+use super::{
+    blocks,
+    checks::{Outcome, same},
+};
 use crate::{failure::Failure, genesis, interrupt::Interrupt, output::count};
 
 /// The blocks of Shanghai, whose headers need no more than the files hold.
@@ -88,7 +91,7 @@ struct Compared {
 
 impl Sent {
     /// The transaction without its signature, which the file leaves out.
-    fn envelope(&self) -> Result<TxEnvelope, String> {
+    fn envelope(&self) -> Outcome<TxEnvelope> {
         let to = match self.to.as_deref() {
             None | Some("" | "0x") => TxKind::Create,
             Some(to) => TxKind::Call(to.parse().map_err(|error| format!("{to}: {error}"))?),
@@ -153,7 +156,7 @@ impl Recorded {
         db.commit(&changes, Durability::Durable).map(drop)
     }
 
-    fn block(&self) -> Result<(Block<TxEnvelope>, Vec<Address>), String> {
+    fn block(&self) -> Outcome<(Block<TxEnvelope>, Vec<Address>)> {
         let env = &self.env;
         let header = Header {
             number: env.block_number.to(),
@@ -171,7 +174,7 @@ impl Recorded {
     }
 
     /// Compares the logs of each transaction; how many there are.
-    fn compare(&self, executed: &Executed) -> Result<usize, String> {
+    fn compare(&self, executed: &Executed) -> Outcome<usize> {
         same("the number of receipts", executed.receipts.len(), self.logs.len())?;
         let mut number = 0;
         for (index, (receipt, logs)) in executed.receipts.iter().zip(self.logs.values()).enumerate() {
@@ -186,7 +189,7 @@ impl Recorded {
     }
 
     /// Executes the block, commits it, and compares.
-    fn execute(&self, path: &Path) -> Result<Result<Compared, String>, Failure> {
+    fn execute(&self, path: &Path) -> Result<Outcome<Compared>, Failure> {
         let number: u64 = self.env.block_number.to();
         if !SHANGHAI.contains(&number) {
             return Ok(Err(format!("mainnet's block {number} is none of Shanghai, {SHANGHAI:?}")));
@@ -237,11 +240,7 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// Executes all blocks of some files, each on a new database in `folder`, up to one that is not as on mainnet.
-pub(super) fn execute_all(
-    paths: &[PathBuf],
-    folder: &Path,
-    interrupt: &Interrupt,
-) -> Result<Result<String, String>, Failure> {
+pub(super) fn execute_all(paths: &[PathBuf], folder: &Path, interrupt: &Interrupt) -> Result<Outcome, Failure> {
     let (mut blocks, mut transactions, mut logs) = (0, 0, 0);
     for path in paths {
         for file in files(path)? {

@@ -39,7 +39,7 @@ use metisdb::{CheckLevel, Db, Options};
 pub(crate) use self::committer::{CommitterArguments, commit_until_killed};
 use self::{
     blocks::{Length, Run},
-    checks::{Checks, same},
+    checks::{Checks, Outcome, same},
     contracts::TOKENS,
     ground::{Load, Size, holder},
     histogram::in_ns,
@@ -197,7 +197,7 @@ fn look(
 }
 
 /// The newest version must be that of the last block, and older ones still have the roots that they had.
-fn compare_versions(db: &Db, run: &Run) -> metisdb::Result<Result<String, String>> {
+fn compare_versions(db: &Db, run: &Run) -> metisdb::Result<Outcome> {
     let snapshot = db.snapshot()?;
     let number = run.newest.number;
     let found = snapshot.block(number)?;

@@ -6,7 +6,7 @@ use alloy_primitives::U256;
 use metisdb::{Key, Snapshot, Value};
 
 use super::{
-    checks::same,
+    checks::{Outcome, same},
     contracts::{self, Call, PAIR_ADDRESS, TOKENS},
     ground::{self, Size, holder},
 };
@@ -87,7 +87,7 @@ impl Model {
     }
 
     /// Reads the balances of everybody and compares each with what it must be, and their sum with the supply.
-    pub(super) fn compare_balances(&self, snapshot: &Snapshot) -> metisdb::Result<Result<String, String>> {
+    pub(super) fn compare_balances(&self, snapshot: &Snapshot) -> metisdb::Result<Outcome> {
         for (token, address) in TOKENS.iter().enumerate() {
             let mut sum = snapshot.storage(address, contracts::balance_slot(&PAIR_ADDRESS))?;
             let mut supply = ground::first_reserve();
@@ -114,7 +114,7 @@ impl Model {
     }
 
     /// Compares the pair's reserves with its balances and with what they must be; their product never falls.
-    pub(super) fn compare_pair(&self, snapshot: &Snapshot) -> metisdb::Result<Result<String, String>> {
+    pub(super) fn compare_pair(&self, snapshot: &Snapshot) -> metisdb::Result<Outcome> {
         let mut product = U256::ONE;
         for (token, address) in TOKENS.iter().enumerate() {
             let reserve = snapshot.storage(&PAIR_ADDRESS, contracts::reserve_slot(token))?;

@@ -5,7 +5,7 @@ use alloy_rlp::Encodable;
 use alloy_trie::{Nibbles, TrieAccount, proof::verify_proof};
 use metisdb::{Snapshot, proof::AccountProof};
 
-use super::checks::same;
+use super::checks::{Outcome, same};
 
 /// Proves an account, one of its slots, and that there is no account at `absent`, against a root that is known from elsewhere; and that
 /// proofs of other values are refused.
@@ -14,7 +14,7 @@ pub(super) fn prove(
     root: B256,
     (address, slot, value): (&Address, U256, U256),
     absent: &Address,
-) -> metisdb::Result<Result<String, String>> {
+) -> metisdb::Result<Outcome> {
     let proof = snapshot.proof(address, &[slot])?;
     let nothing = snapshot.proof(absent, &[])?;
     Ok(verify(root, &proof, value).and_then(|nodes| {
@@ -24,7 +24,7 @@ pub(super) fn prove(
 }
 
 /// Verifies both parts of a proof, whose slot must have this value; how many nodes there are.
-fn verify(root: B256, proof: &AccountProof, value: U256) -> Result<usize, String> {
+fn verify(root: B256, proof: &AccountProof, value: U256) -> Outcome<usize> {
     let account = proof.account.ok_or("the account that is proven does not exist")?;
     let [slot] = &proof.slots[..] else { return Err("not one slot is proven".to_owned()) };
     same("the proven value of a slot", slot.value, value)?;
@@ -47,12 +47,12 @@ fn encode(value: impl Encodable) -> Vec<u8> {
     alloy_rlp::encode(value)
 }
 
-fn check(what: &str, root: B256, key: &[u8], leaf: Option<Vec<u8>>, nodes: &[Bytes]) -> Result<(), String> {
+fn check(what: &str, root: B256, key: &[u8], leaf: Option<Vec<u8>>, nodes: &[Bytes]) -> Outcome<()> {
     let path = Nibbles::unpack(keccak256(key));
     verify_proof(root, path, leaf, nodes).map_err(|error| format!("the proof of {what} does not hold: {error}"))
 }
 
-fn refuse(what: &str, root: B256, key: &[u8], leaf: Vec<u8>, nodes: &[Bytes]) -> Result<(), String> {
+fn refuse(what: &str, root: B256, key: &[u8], leaf: Vec<u8>, nodes: &[Bytes]) -> Outcome<()> {
     match check(what, root, key, Some(leaf), nodes) {
         Err(_) => Ok(()),
         Ok(()) => Err(format!("the proof of {what} is accepted")),
