@@ -72,7 +72,7 @@ impl Command {
             Self::Get { what } => get::get(what),
             Self::Check(arguments) => check::check(arguments),
             Self::Demo(arguments) => demo::demo(arguments),
-            Self::DemoCommitter(arguments) => demo::commit_until_killed(arguments),
+            Self::DemoCommitter(arguments) => demo::commit_until_killed(arguments).map(|never| match never {}),
         }
     }
 

@@ -3,6 +3,7 @@
 //! What a commit changes follows from its version alone, so whoever knows the version knows the whole state.
 
 use std::{
+    convert::Infallible,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -10,10 +11,9 @@ use std::{
 use alloy_primitives::{Address, B256, U256};
 use clap::Args;
 use metisdb::{Account, Changes, Db, Durability, Options};
-use serde_json::Value;
 
 use super::random::Random;
-use crate::{failure::Failure, output::Answer};
+use crate::failure::Failure;
 
 /// Slots that a commit sets or clears.
 const SLOTS_A_COMMIT: u64 = 1_000;
@@ -58,9 +58,10 @@ impl Word {
     }
 }
 
-/// The database as it is opened each time: every version stays readable.
+/// The database as it is opened each time: every version stays readable, and checkpoints are frequent, so that some are cut off, too.
 pub(super) fn open(path: &Path) -> metisdb::Result<Db> {
-    let options = Options::new().retain_versions(1 << 32).expected_keys(CONTRACTS * SLOTS);
+    let options =
+        Options::new().retain_versions(1 << 32).checkpoint_log_bytes(1 << 20).expected_keys(CONTRACTS * SLOTS);
     if path.exists() { options.open(path) } else { options.create(path) }
 }
 
@@ -94,26 +95,31 @@ fn changes(version: u64) -> Changes {
     changes
 }
 
-/// Makes the next version, durably.
-pub(super) fn commit(db: &Db, version: u64) -> metisdb::Result<Word> {
+/// Makes the next version, durably. `before` is called when all that is left to do is the commit itself.
+pub(super) fn commit<E: From<metisdb::Error>>(
+    db: &Db,
+    version: u64,
+    before: impl FnOnce() -> Result<(), E>,
+) -> Result<Word, E> {
     let proposal = db.propose(&db.snapshot()?, &changes(version))?;
+    before()?;
     let version = proposal.commit(Durability::Durable)?.version();
     Ok(Word::Durable(version, proposal.root()))
 }
 
 /// Commits until nobody listens any more.
-pub(crate) fn commit_until_killed(arguments: &CommitterArguments) -> Result<Answer, Failure> {
+pub(crate) fn commit_until_killed(arguments: &CommitterArguments) -> Result<Infallible, Failure> {
     let db = open(&arguments.path)?;
-    let mut version = db.snapshot()?.version();
+    let failed = |error| Failure::System("say what is durable".to_owned(), error);
     let mut output = io::stdout().lock();
-    let mut say = |word: Word| output.write_all(word.line().as_bytes()).and_then(|()| output.flush());
+    let mut say = |word: Word| {
+        let said = output.write_all(word.line().as_bytes()).and_then(|()| output.flush());
+        said.map_err(failed)
+    };
+    let mut version = db.snapshot()?.version();
     loop {
         version += 1;
-        if say(Word::Begins(version)).is_err() {
-            return Ok(Answer::screen(String::new(), Value::Null));
-        }
-        if say(commit(&db, version)?).is_err() {
-            return Ok(Answer::screen(String::new(), Value::Null));
-        }
+        let durable = commit(&db, version, || say(Word::Begins(version)))?;
+        say(durable)?;
     }
 }

@@ -98,10 +98,11 @@ pub(super) fn kill_and_compare(
         bar.advance(seen.kills, "processes that commit");
     }
     let told = format!(
-        "{} kills, {} within a commit: {} acknowledged blocks, all found, none half",
+        "{} kills, {} within a commit: {} acknowledged blocks found, {} more, none half",
         seen.kills,
         seen.within_a_commit,
-        count(seen.acknowledged)
+        count(seen.acknowledged),
+        seen.found_beyond
     );
     Ok((seen, outcome.map(|()| told)))
 }

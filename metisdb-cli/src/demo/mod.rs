@@ -28,6 +28,7 @@ mod report;
 mod workload;
 
 use std::{
+    collections::BTreeMap,
     env,
     path::{Path, PathBuf},
     time::Instant,
@@ -35,6 +36,7 @@ use std::{
 
 use clap::Args;
 use metisdb::{CheckLevel, Db, Options};
+use serde::Serialize;
 
 pub(crate) use self::committer::{CommitterArguments, commit_until_killed};
 use self::{
@@ -123,13 +125,18 @@ pub(crate) fn demo(arguments: &DemoArguments) -> Result<Answer, Failure> {
     let construction = Construction::begin(&target)?;
     let extent = arguments.extent();
     let mut checks = Checks::default();
+    let mut parts = Parts::default();
     let path = construction.path();
     // First, for it is soon said if the files are not what they should be.
     let recorded = mainnet_blocks::execute_all(&arguments.blocks, folder.path(), &interrupt)?;
+    parts.end("mainnet_blocks", begun);
     let (load, run) = make(&path, &extent, arguments.seed, (&mut checks, &interrupt))?;
+    parts.end("load_and_blocks", begun);
     let (reads, disk) = look(&path, (&extent, arguments.seed), &run, (&mut checks, &interrupt))?;
+    parts.end("reads_and_comparisons", begun);
     let (kills, outcome) =
         crash::kill_and_compare(&folder.path().join("killed"), (extent.kills, arguments.seed), &interrupt)?;
+    parts.end("kills", begun);
     checks.note("kills", outcome);
     if !arguments.blocks.is_empty() {
         checks.note("mainnet_blocks", recorded);
@@ -143,8 +150,22 @@ pub(crate) fn demo(arguments: &DemoArguments) -> Result<Answer, Failure> {
     }
     folder.close().map_err(Failure::system("clear", &workplace))?;
     let seconds = begun.elapsed().as_secs_f64();
-    let figures = Figures { seconds, seed: arguments.seed, kept, checks, load, timing: run.timing, reads, disk, kills };
+    let figures =
+        Figures { seconds, seed: arguments.seed, parts, kept, checks, load, timing: run.timing, reads, disk, kills };
     Ok(figures.answer())
+}
+
+/// The seconds that each part of the demonstration took.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(transparent)]
+struct Parts(BTreeMap<&'static str, f64>);
+
+impl Parts {
+    /// A part has ended that began where the one before ended.
+    fn end(&mut self, name: &'static str, begun: Instant) {
+        let before: f64 = self.0.values().sum();
+        self.0.insert(name, begun.elapsed().as_secs_f64() - before);
+    }
 }
 
 /// Makes the state and executes the blocks.

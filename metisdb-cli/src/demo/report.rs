@@ -6,6 +6,7 @@ use metisdb::Stats;
 use serde::Serialize;
 
 use super::{
+    Parts,
     blocks::Timing,
     checks::{Check, Checks},
     crash::Kills,
@@ -22,6 +23,7 @@ const WIDTH: usize = 80;
 pub(super) struct Figures<'a> {
     pub(super) seconds: f64,
     pub(super) seed: u64,
+    pub(super) parts: Parts,
     /// Where the database is now, if it was kept.
     pub(super) kept: Option<&'a Path>,
     pub(super) checks: Checks,

@@ -19,6 +19,7 @@ fn figures(held: bool) -> Figures<'static> {
     Figures {
         seconds: 9_999.0,
         seed: 1,
+        parts: Parts::default(),
         kept: None,
         checks,
         load: Load { size, seconds: 99.0, slots_per_second: 1_000_000 },
@@ -32,9 +33,9 @@ fn figures(held: bool) -> Figures<'static> {
             picture: histogram.draw(&reads::LIMITS),
         },
         disk: Disk {
-            log_bytes: u64::MAX,
-            trie_bytes: u64::MAX,
-            index_bytes: u64::MAX,
+            log_bytes: 9_999 << 40,
+            trie_bytes: 9_999 << 40,
+            index_bytes: 9_999 << 40,
             keys: 100_000_000,
             open_ns: 999_900_000,
         },
