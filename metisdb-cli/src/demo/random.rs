@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_the_algorithm() {
-        // The first of seed 1234567 in the reference implementation's published test.
+        // The first of seed 1234567, as they are commonly given for SplitMix64.
         let mut random = Random::new(1_234_567);
         assert_eq!(
             [(); 3].map(|()| random.bits()),
