@@ -16,6 +16,25 @@ pub fn fixtures() -> Option<PathBuf> {
     Some(env::var_os("METISDB_FIXTURES").map_or_else(beside, PathBuf::from)).filter(|folder| folder.is_dir())
 }
 
+/// All files in a folder and the folders in it that end in `extension`, in the order of their paths.
+///
+/// # Panics
+/// If a folder cannot be read.
+pub fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let fail = |error: std::io::Error| -> ! { panic!("{}: {error}", folder.display()) };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap_or_else(|error| fail(error)) {
+        let path = entry.unwrap_or_else(|error| fail(error)).path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|own| own == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
 /// A file's content.
 ///
 /// # Panics

@@ -111,6 +111,12 @@ impl State {
         Self(written.iter().map(|(address, account)| (hex::address(address), account.into())).collect())
     }
 
+    /// Whether an account has storage, but neither code nor a nonce: so a contract could be created at its address.
+    pub fn has_storage_without_code(&self) -> bool {
+        let is_bare = |whole: &Whole| whole.account.nonce == 0 && whole.code.is_empty();
+        self.0.values().any(|whole| is_bare(whole) && !whole.slots.is_empty())
+    }
+
     /// The root, by the naive trie.
     pub fn root(&self) -> B256 {
         naive_trie::state_root(self.0.iter().map(|(address, whole)| (*address, whole.leaf())), hashed)

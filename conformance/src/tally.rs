@@ -36,6 +36,11 @@ impl Tally {
         }
     }
 
+    /// Says something that is no result.
+    pub fn note(&self, text: impl Display) {
+        say(format_args!("{}: {text}", self.suite));
+    }
+
     /// Counts a case that cannot be run.
     pub fn skip(&mut self, case: impl Display, reason: impl Display) {
         self.skipped += 1;

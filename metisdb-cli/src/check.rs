@@ -4,7 +4,12 @@ use clap::Args;
 use metisdb::CheckLevel;
 use serde_json::json;
 
-use crate::{Answer, Target, bytes, line, open};
+use crate::{
+    failure::Failure,
+    output::{Answer, bytes, count, line},
+    progress::Clock,
+    target::Target,
+};
 
 /// What to examine, and how thoroughly.
 #[derive(Debug, Args)]
@@ -17,11 +22,13 @@ pub(crate) struct CheckArguments {
 }
 
 /// Opens the database, which examines a good part of it already, and checks the rest.
-pub(crate) fn check(arguments: &CheckArguments) -> metisdb::Result<Answer> {
-    let db = open(&arguments.target.path)?;
+pub(crate) fn check(arguments: &CheckArguments) -> Result<Answer, Failure> {
+    let db = arguments.target.open()?;
     let (level, name) =
         if arguments.full { (CheckLevel::Full, "full") } else { (CheckLevel::Quick, "quick (--full reads the log)") };
+    let clock = Clock::start(format_args!("checks {}", bytes(db.stats().log_disk_bytes)));
     let report = db.check(level)?;
+    drop(clock);
     let mut lines = vec![
         line("database", arguments.target.path.display()),
         line("result", "sound"),
@@ -32,9 +39,9 @@ pub(crate) fn check(arguments: &CheckArguments) -> metisdb::Result<Answer> {
     ];
     if arguments.full {
         lines.extend([
-            line("commits read", report.commits),
-            line("records read", report.records),
-            line("  of them newest of their key", report.newest_records),
+            line("commits read", count(report.commits)),
+            line("records read", count(report.records)),
+            line("  of them newest of their key", count(report.newest_records)),
             line("log read", bytes(report.log_bytes)),
         ]);
     }
@@ -50,5 +57,5 @@ pub(crate) fn check(arguments: &CheckArguments) -> metisdb::Result<Answer> {
         "newest_records": report.newest_records,
         "log_bytes": report.log_bytes,
     });
-    Ok(Answer { lines, json })
+    Ok(Answer::new(lines, json))
 }

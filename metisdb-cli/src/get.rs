@@ -1,11 +1,15 @@
 //! `metisdb get`: one value.
 
 use alloy_primitives::{Address, B256, U256};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use metisdb::Snapshot;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::{Answer, Target, line, open};
+use crate::{
+    failure::Failure,
+    output::{Answer, line},
+    target::{At, Target},
+};
 
 /// What is to be shown.
 #[derive(Debug, Subcommand)]
@@ -50,21 +54,13 @@ pub(crate) enum What {
     },
 }
 
-/// Which version is read.
-#[derive(Debug, Args)]
-pub(crate) struct At {
-    /// An older version that is still readable; the newest by default.
-    #[arg(long)]
-    version: Option<u64>,
-}
-
 impl What {
-    /// Whether the answer is to be JSON.
-    pub(crate) fn json(&self) -> bool {
-        self.common().0.json
+    /// The database.
+    pub(crate) fn target(&self) -> &Target {
+        self.target_and_version().0
     }
 
-    fn common(&self) -> (&Target, &At) {
+    fn target_and_version(&self) -> (&Target, &At) {
         match self {
             Self::Account { target, at, .. }
             | Self::Storage { target, at, .. }
@@ -75,30 +71,23 @@ impl What {
 }
 
 /// Reads one value.
-pub(crate) fn get(what: &What) -> metisdb::Result<Answer> {
-    let (target, at) = what.common();
-    let db = open(&target.path)?;
-    let snapshot = match at.version {
-        Some(version) => db.snapshot_at(version)?,
-        None => db.snapshot()?,
-    };
-    let (mut lines, mut json) = match what {
+pub(crate) fn get(what: &What) -> Result<Answer, Failure> {
+    let (target, at) = what.target_and_version();
+    let db = target.open()?;
+    let snapshot = at.snapshot(&db)?;
+    let answer = match what {
         What::Account { address, .. } => account(&snapshot, address)?,
         What::Storage { address, slot, .. } => storage(&snapshot, address, *slot)?,
         What::Code { hash, .. } => code(&snapshot, hash)?,
         What::Block { number, .. } => block(&snapshot, *number)?,
     };
-    lines.insert(0, line("version", snapshot.version()));
-    json["version"] = json!(snapshot.version());
-    Ok(Answer { lines, json })
+    Ok(answer.with_version(snapshot.version()))
 }
 
-type Shown = (Vec<(String, String)>, Value);
-
-fn account(snapshot: &Snapshot, address: &Address) -> metisdb::Result<Shown> {
+fn account(snapshot: &Snapshot, address: &Address) -> metisdb::Result<Answer> {
     let Some(account) = snapshot.account(address)? else {
         let lines = vec![line("account", format!("{address} does not exist"))];
-        return Ok((lines, json!({ "address": address.to_string(), "exists": false })));
+        return Ok(Answer::new(lines, json!({ "address": address.to_string(), "exists": false })).absent());
     };
     let has_storage = snapshot.has_storage(address)?;
     let lines = vec![
@@ -116,10 +105,10 @@ fn account(snapshot: &Snapshot, address: &Address) -> metisdb::Result<Shown> {
         "code_hash": account.code_hash.to_string(),
         "has_storage": has_storage,
     });
-    Ok((lines, json))
+    Ok(Answer::new(lines, json))
 }
 
-fn storage(snapshot: &Snapshot, address: &Address, slot: U256) -> metisdb::Result<Shown> {
+fn storage(snapshot: &Snapshot, address: &Address, slot: U256) -> metisdb::Result<Answer> {
     let value = snapshot.storage(address, slot)?;
     let lines =
         vec![line("account", address), line("slot", format!("{slot:#x}")), line("value", format!("{value:#x}"))];
@@ -128,23 +117,23 @@ fn storage(snapshot: &Snapshot, address: &Address, slot: U256) -> metisdb::Resul
         "slot": format!("{slot:#x}"),
         "value": format!("{value:#x}"),
     });
-    Ok((lines, json))
+    Ok(Answer::new(lines, json))
 }
 
-fn code(snapshot: &Snapshot, hash: &B256) -> metisdb::Result<Shown> {
+fn code(snapshot: &Snapshot, hash: &B256) -> metisdb::Result<Answer> {
     let Some(code) = snapshot.code(hash)? else {
         let lines = vec![line("code", format!("{hash} is not stored"))];
-        return Ok((lines, json!({ "code_hash": hash.to_string(), "exists": false })));
+        return Ok(Answer::new(lines, json!({ "code_hash": hash.to_string(), "exists": false })).absent());
     };
     let lines = vec![line("code hash", hash), line("length", format!("{} bytes", code.len())), line("code", &code)];
     let json = json!({ "code_hash": hash.to_string(), "exists": true, "code": code.to_string() });
-    Ok((lines, json))
+    Ok(Answer::new(lines, json))
 }
 
-fn block(snapshot: &Snapshot, number: u64) -> metisdb::Result<Shown> {
+fn block(snapshot: &Snapshot, number: u64) -> metisdb::Result<Answer> {
     let Some(block) = snapshot.block(number)? else {
         let lines = vec![line("block", format!("{number} is not stored"))];
-        return Ok((lines, json!({ "number": number, "exists": false })));
+        return Ok(Answer::new(lines, json!({ "number": number, "exists": false })).absent());
     };
     let lines = vec![
         line("block", block.number),
@@ -159,5 +148,5 @@ fn block(snapshot: &Snapshot, number: u64) -> metisdb::Result<Shown> {
         "parent_hash": block.parent_hash.to_string(),
         "timestamp": block.timestamp,
     });
-    Ok((lines, json))
+    Ok(Answer::new(lines, json))
 }

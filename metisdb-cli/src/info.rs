@@ -1,31 +1,43 @@
 //! `metisdb info`: what the database holds.
 
-use std::path::Path;
-
+use clap::Args;
 use serde_json::json;
 
-use crate::{Answer, bytes, line, open};
+use crate::{
+    failure::Failure,
+    output::{Answer, bytes, count, line, short_bytes},
+    target::Target,
+};
+
+/// Which database.
+#[derive(Debug, Args)]
+pub(crate) struct InfoArguments {
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
 
 /// Opens the database and says what it holds.
-pub(crate) fn info(path: &Path) -> metisdb::Result<Answer> {
-    let db = open(path)?;
+pub(crate) fn info(arguments: &InfoArguments) -> Result<Answer, Failure> {
+    let path = &arguments.target.path;
+    let db = arguments.target.open()?;
     let stats = db.stats();
     let root = db.snapshot()?.root()?;
+    let files = if stats.segments == 1 { "file" } else { "files" };
     let lines = vec![
         line("database", path.display()),
         line("newest version", stats.version),
-        line("state root", root),
+        line("  state root", root),
         line("oldest readable version", stats.oldest_version),
-        line("keys", stats.keys),
-        line("index in memory", bytes(stats.index_bytes)),
-        line("log files", stats.segments),
-        line("log on disk", bytes(stats.log_disk_bytes)),
-        line("arena of the trie on disk", bytes(stats.arena_disk_bytes)),
-        line("  nodes in use", bytes(stats.arena_live_bytes)),
-        line("log ever written", bytes(stats.log_position)),
+        line("keys", count(stats.keys)),
+        line("  index in memory", bytes(stats.index_bytes)),
+        line("log on disk", format!("{} in {} {files}", bytes(stats.log_disk_bytes), stats.segments)),
+        line("  written in all", bytes(stats.log_position)),
         line("  live", bytes(stats.live_bytes)),
-        line("  of it only for older versions", bytes(stats.history_bytes)),
+        line("  live for older versions only", bytes(stats.history_bytes)),
         line("  replayed at the next open", bytes(stats.replay_bytes)),
+        line("trie on disk", bytes(stats.arena_disk_bytes)),
+        line("  nodes in use", bytes(stats.arena_live_bytes)),
+        line("log and trie on disk", short_bytes(stats.log_disk_bytes + stats.arena_disk_bytes)),
     ];
     let json = json!({
         "path": path,
@@ -43,5 +55,5 @@ pub(crate) fn info(path: &Path) -> metisdb::Result<Answer> {
         "history_bytes": stats.history_bytes,
         "replay_bytes": stats.replay_bytes,
     });
-    Ok(Answer { lines, json })
+    Ok(Answer::new(lines, json))
 }

@@ -1,23 +1,34 @@
-//! `metisdb`: looks into a database. Everything here reads; nothing is written.
+//! `metisdb`: makes a database of a genesis state, and looks into databases.
 //!
-//! Exit codes: 0 all is well, 1 an error or damage, 2 the command line is wrong.
+//! `init`, `import` and `demo` write, and only where nothing is; everything else reads. [`failure::EXIT_CODES`] lists the exit codes.
 
 mod check;
+mod construction;
+mod demo;
+mod failure;
+mod genesis;
 mod get;
+mod import;
 mod info;
+mod init;
+mod interrupt;
+mod output;
+mod progress;
+mod root;
+mod target;
+mod versions;
 
-use std::{
-    io::{self, Write},
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
-use metisdb::{Db, Options};
+use clap::{Parser, Subcommand};
 
-/// Looks into a MetisDB database, beside its writer or without one. Writes nothing.
+use crate::{failure::Failure, output::Answer};
+
+/// Makes a MetisDB database of a genesis state, or looks into one, beside its writer or without one.
+///
+/// `init`, `import` and `demo` write, and only where nothing is; everything else reads.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit codes: 0 all is well, 1 an error or damage, 2 the command line is wrong.")]
+#[command(name = "metisdb", version, after_help = failure::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -25,97 +36,77 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Makes an empty database.
+    Init(init::InitArguments),
+    /// Makes a database of a genesis file.
+    Import(import::ImportArguments),
     /// Shows what the database holds: versions, keys, sizes.
-    Info(Target),
-    /// Examines the files for damage.
-    Check(check::CheckArguments),
+    Info(info::InfoArguments),
+    /// Shows the state root, or the storage root of an account.
+    Root(root::RootArguments),
+    /// Lists the versions that can be read, with their roots.
+    Versions(versions::VersionsArguments),
     /// Shows one value.
     Get {
         /// What is to be shown.
         #[command(subcommand)]
         what: get::What,
     },
+    /// Examines the files for damage.
+    Check(check::CheckArguments),
+    /// Shows in a minute or two, on a new database, what it does, and checks that it is right.
+    Demo(demo::DemoArguments),
+    /// Commits until it is killed: what `demo` kills.
+    #[command(hide = true)]
+    DemoCommitter(demo::CommitterArguments),
 }
 
-/// A database, and how to answer.
-#[derive(Debug, Args)]
-struct Target {
-    /// Folder of the database.
-    path: PathBuf,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-}
-
-/// An answer in both forms.
-struct Answer {
-    /// For people: labels and values.
-    lines: Vec<(String, String)>,
-    /// For programs.
-    json: serde_json::Value,
-}
-
-impl Answer {
-    fn print(&self, as_json: bool) -> io::Result<()> {
-        let mut output = io::stdout().lock();
-        if as_json {
-            return writeln!(output, "{:#}", self.json);
+impl Command {
+    fn run(&self) -> Result<Answer, Failure> {
+        match self {
+            Self::Init(arguments) => init::init(arguments),
+            Self::Import(arguments) => import::import(arguments),
+            Self::Info(arguments) => info::info(arguments),
+            Self::Root(arguments) => root::root(arguments),
+            Self::Versions(arguments) => versions::versions(arguments),
+            Self::Get { what } => get::get(what),
+            Self::Check(arguments) => check::check(arguments),
+            Self::Demo(arguments) => demo::demo(arguments),
+            Self::DemoCommitter(arguments) => demo::commit_until_killed(arguments).map(|never| match never {}),
         }
-        let width = self.lines.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
-        for (label, value) in &self.lines {
-            writeln!(output, "{label:<width$}  {value}")?;
+    }
+
+    fn json(&self) -> bool {
+        match self {
+            Self::Init(arguments) => arguments.target.json,
+            Self::Import(arguments) => arguments.target.json,
+            Self::Info(arguments) => arguments.target.json,
+            Self::Root(arguments) => arguments.target.json,
+            Self::Versions(arguments) => arguments.target.json,
+            Self::Get { what } => what.target().json,
+            Self::Check(arguments) => arguments.target.json,
+            Self::Demo(arguments) => arguments.json,
+            Self::DemoCommitter(_) => false,
         }
-        Ok(())
     }
 }
 
 fn main() -> ExitCode {
-    let (answer, json) = match Cli::parse().command {
-        Command::Info(target) => (info::info(&target.path), target.json),
-        Command::Check(arguments) => (check::check(&arguments), arguments.target.json),
-        Command::Get { what } => (get::get(&what), what.json()),
-    };
-    let answer = match answer {
+    let command = Cli::parse().command;
+    let answer = match command.run() {
         Ok(answer) => answer,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            return failure.code().into();
         }
     };
-    match answer.print(json) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever read the output has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: write the answer: {error}");
-            ExitCode::FAILURE
+    match answer.print(command.json()) {
+        // Whoever read the output may have seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let failure = Failure::System("write the answer".to_owned(), error);
+            eprintln!("error: {failure}");
+            failure.code().into()
         }
-    }
-}
-
-fn open(path: &Path) -> metisdb::Result<Db> {
-    Options::new().open_read_only(path)
-}
-
-/// A label and a value.
-fn line(label: &str, value: impl ToString) -> (String, String) {
-    (label.to_string(), value.to_string())
-}
-
-/// A number of bytes, readable and exact.
-fn bytes(number: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let mut scaled = number as f64;
-    let mut unit = None;
-    for name in UNITS {
-        if scaled < 1024.0 {
-            break;
-        }
-        scaled /= 1024.0;
-        unit = Some(name);
-    }
-    match unit {
-        Some(unit) => format!("{scaled:.1} {unit} ({number} bytes)"),
-        None => format!("{number} bytes"),
+        _ => answer.code.into(),
     }
 }

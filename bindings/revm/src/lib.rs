@@ -1,152 +1,136 @@
-//! MetisDB as the state that revm reads.
+//! MetisDB as the state of revm.
 //!
-//! [`SnapshotState`] gives one version of a database to any number of executors at once: it needs no lock and is
-//! `Send + Sync + Clone`.
+//! [`StateReader`] gives a snapshot or a proposal to any number of executors at once: it takes no lock. [`Overlay`] collects what
+//! transactions change and makes it a proposal or a commit. `changes_of_changeset` takes what revm's own `State` collected.
 //!
 //! ```
+//! # #[cfg(feature = "revm-43")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use alloy_primitives::{Address, U256};
 //! use metisdb::{Account, Changes, Durability, Options};
-//! use metisdb_revm::SnapshotState;
-//! use revm_database_interface::DatabaseRef;
+//! use metisdb_revm::revm_43::StateReader;
+//! use revm_43_interface::DatabaseRef;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! let db = Options::new().create(folder.path().join("state"))?;
 //! let address = Address::repeat_byte(7);
 //! let mut changes = Changes::new();
 //! changes.set_account(address, Account { balance: U256::from(5), ..Account::default() });
-//! db.commit(&changes, Durability::Durable)?;
+//! let proposal = db.propose(&db.snapshot()?, &changes)?;
 //!
-//! let state = SnapshotState::new(db.snapshot()?);
+//! let state = StateReader::new(proposal); // or a snapshot
 //! assert_eq!(state.basic_ref(address)?.unwrap().balance, U256::from(5));
 //! # Ok(())
 //! # }
+//! # #[cfg(not(feature = "revm-43"))]
+//! # fn main() {}
 //! ```
+//!
+//! # Lines of revm
+//! revm makes a new major version about every month, and each has types of its own. Every supported line is a feature of this
+//! crate and a module with the same content: `revm-31`, `revm-38`, `revm-40`, and `revm-43`, which is on by default, and whose
+//! content stands in the crate's root as well. They may be combined. `revm-43-bundle` (or another line's) adds `changes_of_changeset`.
 
-use metisdb::Snapshot;
-use revm_database_interface::{
-    DBErrorMarker, DatabaseRef,
-    primitives::{Address, B256, KECCAK_EMPTY, StorageKey, StorageValue},
-    state::{AccountInfo, bytecode::Bytecode},
-};
+#[cfg(not(any(feature = "revm-31", feature = "revm-38", feature = "revm-40", feature = "revm-43")))]
+compile_error!("choose a line of revm by a feature: revm-43, revm-40, revm-38 or revm-31");
 
-/// Why a read failed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// The database could not be read.
-    #[error(transparent)]
-    Database(#[from] metisdb::Error),
-    /// An account refers to code that was never stored.
-    #[error("no code with the hash {0} is stored; commit the code together with its account")]
-    MissingCode(B256),
-    /// Stored code starts like a delegation (EIP-7702) but is not one.
-    #[error("the code with the hash {0} is malformed")]
-    MalformedCode(B256),
-}
+#[macro_use]
+mod reader;
+#[macro_use]
+mod overlay;
+#[cfg(any(
+    feature = "revm-31-bundle",
+    feature = "revm-38-bundle",
+    feature = "revm-40-bundle",
+    feature = "revm-43-bundle"
+))]
+#[macro_use]
+mod bundle;
 
-impl DBErrorMarker for ReadError {}
-
-/// One version of the state, as revm reads it.
-#[derive(Clone, Debug)]
-pub struct SnapshotState {
-    snapshot: Snapshot,
-}
-
-impl SnapshotState {
-    /// The state that the snapshot holds.
-    pub fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot }
-    }
-
-    /// The snapshot that is read.
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
-    }
-}
-
-impl DatabaseRef for SnapshotState {
-    type Error = ReadError;
-
-    fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, ReadError> {
-        let account = self.snapshot.account(&address)?;
-        Ok(account.map(|account| AccountInfo {
-            balance: account.balance,
-            nonce: account.nonce,
-            code_hash: account.code_hash,
-            code: None,
-            ..AccountInfo::default()
-        }))
-    }
-
-    fn code_by_hash_ref(&self, code_hash: B256) -> Result<Bytecode, ReadError> {
-        if code_hash == KECCAK_EMPTY {
-            return Ok(Bytecode::default());
-        }
-        let code = self.snapshot.code(&code_hash)?.ok_or(ReadError::MissingCode(code_hash))?;
-        Bytecode::new_raw_checked(code).map_err(|_| ReadError::MalformedCode(code_hash))
-    }
-
-    fn storage_ref(&self, address: Address, index: StorageKey) -> Result<StorageValue, ReadError> {
-        Ok(self.snapshot.storage(&address, index)?)
-    }
-
-    /// Zero for blocks whose metadata was not committed.
-    fn block_hash_ref(&self, number: u64) -> Result<B256, ReadError> {
-        Ok(self.snapshot.block_hash(number)?.unwrap_or_default())
-    }
-}
-
+mod base;
+mod codes;
+mod error;
+mod stage;
 #[cfg(test)]
-mod tests {
-    use alloy_primitives::{Bytes, U256, keccak256};
-    use metisdb::{Account, Block, Changes, Durability, Options};
+mod tests;
 
-    use super::*;
+pub use self::{base::Base, codes::CodeCache, error::ReadError, stage::EmptyAccounts};
 
-    fn assert_shareable<T: Send + Sync + Clone>(_: &T) {}
+/// A module for one line of revm.
+macro_rules! line {
+    (
+        $line:ident, $documentation:literal, $feature:literal, $interface:ident, ($($state:ident)::+), $bundle:literal, $database:ident
+    ) => {
+        #[cfg(feature = $feature)]
+        #[doc = $documentation]
+        pub mod $line {
+            use alloy_primitives::{Address, B256, KECCAK256_EMPTY, U256};
+            use metisdb::{Block, Changes, Commit, Db, Durability, Proposal};
+            use ::$interface::{DBErrorMarker, Database, DatabaseCommit, DatabaseRef};
+            use ::$($state)::+::{Account, AccountInfo, Bytecode, EvmState};
 
-    #[test]
-    fn revm_reads_what_was_committed() {
-        let folder = tempfile::tempdir().unwrap();
-        let db = Options::new().create(folder.path().join("state")).unwrap();
-        let address = Address::repeat_byte(0xaa);
-        let code = Bytes::from_static(&[0x60, 0x01, 0x00]);
-        let code_hash = keccak256(&code);
-        let block = Block { number: 9, hash: B256::repeat_byte(9), ..Block::default() };
-        let mut changes = Changes::new();
-        changes.set_account(address, Account { nonce: 3, balance: U256::MAX, code_hash });
-        changes.set_code(code_hash, code.clone());
-        changes.set_storage(address, U256::from(1), U256::from(2));
-        changes.set_block(block);
-        db.commit(&changes, Durability::Durable).unwrap();
+            use crate::{
+                Base, CodeCache, EmptyAccounts, ReadError,
+                codes::CodeView,
+                stage::{Marks, Stage},
+            };
 
-        let state = SnapshotState::new(db.snapshot().unwrap());
-        assert_shareable(&state);
-        let info = state.basic_ref(address).unwrap().unwrap();
-        assert_eq!((info.nonce, info.balance, info.code_hash), (3, U256::MAX, code_hash));
-        assert_eq!(state.code_by_hash_ref(code_hash).unwrap().original_bytes(), code);
-        assert_eq!(state.storage_ref(address, U256::from(1)).unwrap(), U256::from(2));
-        assert_eq!(state.storage_ref(address, U256::from(2)).unwrap(), U256::ZERO);
-        assert_eq!(state.block_hash_ref(9).unwrap(), block.hash);
-        assert_eq!(state.block_hash_ref(8).unwrap(), B256::ZERO);
-        assert!(state.basic_ref(Address::ZERO).unwrap().is_none());
-    }
+            reader!();
+            overlay!();
 
-    #[test]
-    fn missing_and_malformed_code_are_errors() {
-        let folder = tempfile::tempdir().unwrap();
-        let db = Options::new().create(folder.path().join("state")).unwrap();
-        let malformed = Bytes::from_static(&[0xef, 0x01, 0x00, 0x01]);
-        let code_hash = keccak256(&malformed);
-        let mut changes = Changes::new();
-        changes.set_code(code_hash, malformed);
-        db.commit(&changes, Durability::Durable).unwrap();
+            #[cfg(feature = $bundle)]
+            pub use self::changeset::changes_of_changeset;
 
-        let state = SnapshotState::new(db.snapshot().unwrap());
-        let unknown = B256::repeat_byte(1);
-        assert!(matches!(state.code_by_hash_ref(unknown), Err(ReadError::MissingCode(hash)) if hash == unknown));
-        assert!(matches!(state.code_by_hash_ref(code_hash), Err(ReadError::MalformedCode(hash)) if hash == code_hash));
-        assert!(state.code_by_hash_ref(KECCAK_EMPTY).unwrap().is_empty());
-    }
+            #[cfg(feature = $bundle)]
+            mod changeset {
+                use alloy_primitives::map::AddressSet;
+                use metisdb::Changes;
+                use ::$database::states::StateChangeset;
+
+                use super::AccountInfo;
+
+                bundle!();
+            }
+        }
+    };
 }
+
+line!(
+    revm_31,
+    "revm 31, by feature `revm-31`.",
+    "revm-31",
+    revm_31_interface,
+    (revm_31_state),
+    "revm-31-bundle",
+    revm_31_database
+);
+line!(
+    revm_38,
+    "revm 38, by feature `revm-38`.",
+    "revm-38",
+    revm_38_interface,
+    (revm_38_interface::state),
+    "revm-38-bundle",
+    revm_38_database
+);
+line!(
+    revm_40,
+    "revm 40, by feature `revm-40`.",
+    "revm-40",
+    revm_40_interface,
+    (revm_40_interface::state),
+    "revm-40-bundle",
+    revm_40_database
+);
+line!(
+    revm_43,
+    "revm 43, by feature `revm-43`, which is on by default.",
+    "revm-43",
+    revm_43_interface,
+    (revm_43_interface::state),
+    "revm-43-bundle",
+    revm_43_database
+);
+
+#[cfg(feature = "revm-43")]
+pub use self::revm_43::*;

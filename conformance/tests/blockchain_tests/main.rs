@@ -1,0 +1,257 @@
+//! Ethereum's block tests: blocks executed one upon the other with MetisDB as revm's only state; every root is compared, and
+//! blocks that are to be refused are. Every block is a proposal on its parent's, so chains may fork; a chain that does not is
+//! committed as well, block by block.
+
+mod header;
+
+use std::collections::{BTreeMap, HashMap};
+
+use alloy_consensus::{
+    Block, Eip658Value, ReceiptEnvelope, TxEnvelope,
+    proofs::{calculate_ommers_root, calculate_receipt_root, calculate_transaction_root, calculate_withdrawals_root},
+    transaction::SignerRecoverable,
+};
+use alloy_hardforks::EthereumHardforks;
+use alloy_primitives::{Address, B256};
+use alloy_rlp::Decodable;
+use metisdb::{Db, Durability, Proposal};
+use metisdb_conformance::{
+    data,
+    database::{self, Checked, same, told},
+    hex,
+    state::{State, Written},
+    tally::Tally,
+};
+use metisdb_execution::{Chain, Executed, Forks, metadata};
+use metisdb_revm::Base;
+use serde::Deserialize;
+
+const SEGMENT_BYTES: u64 = 1 << 22;
+/// The longest block since Osaka (EIP-7934), in bytes.
+const MAX_BLOCK_BYTES: usize = 8 << 20;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Test<'t> {
+    network: String,
+    #[serde(borrow)]
+    pre: BTreeMap<&'t str, Written<'t>>,
+    #[serde(rename = "genesisRLP")]
+    genesis_rlp: &'t str,
+    blocks: Vec<TestBlock<'t>>,
+    lastblockhash: &'t str,
+    post_state: Option<BTreeMap<&'t str, Written<'t>>>,
+    post_state_hash: Option<&'t str>,
+    #[serde(default)]
+    config: Config,
+}
+
+#[derive(Default, Deserialize)]
+struct Config {
+    chainid: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TestBlock<'t> {
+    rlp: &'t str,
+    expect_exception: Option<String>,
+}
+
+/// A block that was accepted, and the state that it left.
+struct Accepted {
+    block: Block<TxEnvelope>,
+    state: Proposal,
+}
+
+/// A tree of blocks upon one genesis.
+struct Tree<'d> {
+    db: &'d Db,
+    chain: Chain,
+    accepted: HashMap<B256, Accepted>,
+}
+
+fn decode(rlp: &str) -> Checked<Block<TxEnvelope>> {
+    let bytes = alloy_primitives::hex::decode(rlp).map_err(|error| error.to_string())?;
+    let mut rest = &bytes[..];
+    let block = Block::decode(&mut rest).map_err(|error| format!("the block's encoding: {error}"))?;
+    if rest.is_empty() { Ok(block) } else { Err("the block's encoding has more than the block".into()) }
+}
+
+fn senders(forks: &Forks, block: &Block<TxEnvelope>) -> Checked<Vec<Address>> {
+    // Since Homestead only one of the two signatures that say the same is valid (EIP-2).
+    let is_homestead = forks.is_homestead_active_at_block(block.header.number);
+    let recover = |transaction: &TxEnvelope| {
+        if is_homestead { transaction.recover_signer() } else { transaction.recover_signer_unchecked() }
+    };
+    block.body.transactions.iter().map(|transaction| recover(transaction).map_err(|error| error.to_string())).collect()
+}
+
+/// Compares the header with the block's content.
+fn check_body(block: &Block<TxEnvelope>) -> Checked {
+    let (header, body) = (&block.header, &block.body);
+    same("the transactions' root", calculate_transaction_root(&body.transactions), header.transactions_root)?;
+    same("the ommers' hash", calculate_ommers_root(&body.ommers), header.ommers_hash)?;
+    let withdrawals = body.withdrawals.as_ref().map(|withdrawals| calculate_withdrawals_root(withdrawals));
+    if withdrawals == header.withdrawals_root { Ok(()) } else { Err("the withdrawals' root differs".into()) }
+}
+
+/// Compares the header with what execution led to, but for the state root.
+fn check_outcome(block: &Block<TxEnvelope>, executed: &Executed) -> Checked {
+    let header = &block.header;
+    same("the receipts' root", calculate_receipt_root(&executed.receipts), header.receipts_root)?;
+    let requests = header.requests_hash.is_none_or(|hash| hash == executed.requests.requests_hash());
+    let blobs = header.blob_gas_used.is_none_or(|used| used == executed.blob_gas_used);
+    match (executed.gas_used == header.gas_used, executed.logs_bloom() == header.logs_bloom, requests, blobs) {
+        (true, true, true, true) => Ok(()),
+        matches => Err(format!("gas, bloom, requests and blob gas match the header: {matches:?}")),
+    }
+}
+
+/// Executes a block on its parent's state. Before Byzantium a receipt has the root after its transaction: so each is compared.
+fn execute(db: &Db, chain: &Chain, base: &Base, block: &Block<TxEnvelope>, senders: &[Address]) -> Checked<Executed> {
+    if chain.forks().is_byzantium_active_at_block(block.header.number) {
+        return chain.execute(base.clone(), block, senders).map_err(|error| error.to_string());
+    }
+    let mut roots = Vec::new();
+    let executed = chain.execute_observed(base.clone(), (block, senders), |overlay| {
+        roots.push(overlay.propose(db)?.root());
+        Ok(())
+    });
+    let mut executed = executed.map_err(|error| error.to_string())?;
+    for (receipt, root) in executed.receipts.iter_mut().zip(roots) {
+        if let ReceiptEnvelope::Legacy(receipt) = receipt {
+            receipt.receipt.status = Eip658Value::PostState(root);
+        }
+    }
+    Ok(executed)
+}
+
+impl Tree<'_> {
+    /// The block of a hash and those before it, newest first, as many as are asked for at most.
+    fn ancestors(&self, mut hash: B256, count: usize) -> Vec<&Block<TxEnvelope>> {
+        let mut found = Vec::new();
+        while let Some(accepted) = self.accepted.get(&hash).filter(|_| found.len() < count) {
+            found.push(&accepted.block);
+            hash = accepted.block.header.parent_hash;
+        }
+        found
+    }
+
+    /// Accepts a block, or says why not; then nothing has changed.
+    fn accept(&mut self, rlp: &str) -> Checked {
+        let block = decode(rlp)?;
+        let forks = *self.chain.forks();
+        if forks.is_osaka_active_at_timestamp(block.header.timestamp) && rlp.len() / 2 > MAX_BLOCK_BYTES {
+            return Err("the block is too long".into());
+        }
+        let hash = block.header.hash_slow();
+        let parent = self.accepted.get(&block.header.parent_hash).ok_or("the block's parent is unknown")?;
+        header::check(&forks, &block.header, &parent.block.header)?;
+        header::check_ommers(&forks, &block, &self.ancestors(block.header.parent_hash, 7))?;
+        check_body(&block)?;
+        let state = self.execute(&block, hash, &parent.state.clone().into())?;
+        self.accepted.insert(hash, Accepted { block, state });
+        Ok(())
+    }
+
+    fn execute(&self, block: &Block<TxEnvelope>, hash: B256, base: &Base) -> Checked<Proposal> {
+        let senders = senders(self.chain.forks(), block)?;
+        let mut executed = execute(self.db, &self.chain, base, block, &senders)?;
+        check_outcome(block, &executed)?;
+        executed.changes.set_block(metadata(&block.header, hash));
+        let proposal = told(base.propose(self.db, &executed.changes))?;
+        same("the root", proposal.root(), block.header.state_root)?;
+        Ok(proposal)
+    }
+}
+
+impl Test<'_> {
+    fn chain(&self, forks: Forks) -> Chain {
+        let chain = Chain::new(forks, self.config.chainid.as_deref().map_or(1, hex::small));
+        let collides = State::new(&self.pre).has_storage_without_code();
+        if collides { chain.refusing_storage_collisions() } else { chain }
+    }
+
+    /// All blocks as proposals; those on the way to the last one, genesis left out, are handed back.
+    fn check(&self, db: &Db, forks: Forks) -> Checked<Vec<Block<TxEnvelope>>> {
+        let genesis = decode(self.genesis_rlp)?;
+        let pre = State::new(&self.pre);
+        same("the harness: the naive root of `pre`", pre.root(), genesis.header.state_root)?;
+        let hash = genesis.header.hash_slow();
+        let mut changes = pre.changes_since(&State::default());
+        changes.set_block(metadata(&genesis.header, hash));
+        let state = told(db.propose(&told(db.snapshot())?, &changes))?;
+        same("the root of genesis", state.root(), pre.root())?;
+        let accepted = HashMap::from([(hash, Accepted { block: genesis, state })]);
+        let mut tree = Tree { db, chain: self.chain(forks), accepted };
+        for (index, block) in self.blocks.iter().enumerate() {
+            match (tree.accept(block.rlp), &block.expect_exception) {
+                (Ok(()), Some(exception)) => {
+                    return Err(format!("block {index} is accepted, but expected {exception}"));
+                }
+                (Err(error), None) => return Err(format!("block {index}: {error}")),
+                _ => {}
+            }
+        }
+        let last = hex::hash(self.lastblockhash);
+        let newest = tree.accepted.get(&last).ok_or("the last block was not accepted")?;
+        let post_root = match (&self.post_state, self.post_state_hash) {
+            (Some(state), _) => State::new(state).root(),
+            (None, Some(hash)) => hex::hash(hash),
+            (None, None) => newest.block.header.state_root,
+        };
+        same("the root in the end", newest.state.root(), post_root)?;
+        let mut blocks: Vec<_> = tree.ancestors(last, usize::MAX).into_iter().cloned().collect();
+        blocks.reverse();
+        Ok(blocks.split_off(1))
+    }
+
+    /// The same blocks, each committed before the next is executed.
+    fn check_committed(&self, forks: Forks, blocks: &[Block<TxEnvelope>]) -> Checked {
+        let db = &database::create(SEGMENT_BYTES)?;
+        let genesis = decode(self.genesis_rlp)?.header;
+        let mut changes = State::new(&self.pre).changes_since(&State::default());
+        changes.set_block(metadata(&genesis, genesis.hash_slow()));
+        told(db.commit(&changes, Durability::Pipelined))?;
+        let tree = Tree { db, chain: self.chain(forks), accepted: HashMap::new() };
+        for block in blocks {
+            let proposal = tree.execute(block, block.header.hash_slow(), &told(db.snapshot())?.into())?;
+            told(proposal.commit(Durability::Pipelined))?;
+            same("the committed root", told(told(db.snapshot())?.root())?, block.header.state_root)?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, ground: &Db, forks: Forks) -> Checked {
+        let blocks = self.check(ground, forks)?;
+        self.check_committed(forks, &blocks)
+    }
+}
+
+#[test]
+fn blockchain_tests() {
+    let mut tally = Tally::new("blockchain_tests");
+    let ground = database::create(SEGMENT_BYTES).expect("a database in memory");
+    match data::fixtures().map(|folder| folder.join("blockchain_tests")).filter(|folder| folder.is_dir()) {
+        None => tally.skip("all", "no fixtures"),
+        Some(folder) => {
+            for path in data::files(&folder, "json") {
+                let text = data::read(&path);
+                let file = path.strip_prefix(&folder).unwrap_or(&path).display();
+                match serde_json::from_slice::<BTreeMap<String, Test<'_>>>(&text) {
+                    Ok(tests) => {
+                        for (name, test) in &tests {
+                            match Forks::named(&test.network) {
+                                Ok(forks) => tally.count(format_args!("{file} {name}"), test.run(&ground, forks)),
+                                Err(error) => tally.skip(format_args!("{file} {name}"), error),
+                            }
+                        }
+                    }
+                    Err(error) => tally.count(file, Err(format!("not a block test: {error}"))),
+                }
+            }
+        }
+    }
+    tally.finish();
+}

@@ -1,0 +1,35 @@
+//! Genesis states: from geth's JSON files, and Ethereum's own.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `text` | the numbers, hashes and bytes of a genesis file |
+//! | `header` | the header fields, and the hash of the first block |
+//! | `load` | accounts, one after the other, into a new database |
+//! | `file` | a genesis file as a stream |
+//! | `unpack` | what is compressed with zstd |
+//! | `mainnet` | Ethereum's genesis state, which the program carries |
+
+mod file;
+mod header;
+mod load;
+mod mainnet;
+mod text;
+mod unpack;
+
+pub(crate) use self::{
+    file::read_file,
+    load::{Loaded, Loader},
+    mainnet::read_mainnet,
+    unpack::content as unpack,
+};
+
+use self::header::Header;
+
+/// What a genesis file says beside the accounts.
+#[derive(Debug, Default)]
+pub(crate) struct Preamble {
+    /// The header fields.
+    pub(crate) header: Header,
+    /// Fields that nobody reads, as geth ignores them; the first few, each once.
+    pub(crate) ignored: Vec<String>,
+}
