@@ -7,7 +7,7 @@ mod header;
 use std::collections::{BTreeMap, HashMap};
 
 use alloy_consensus::{
-    Block, Eip658Value, ReceiptEnvelope, TxEnvelope,
+    Block, Eip658Value, Header, ReceiptEnvelope, TxEnvelope,
     proofs::{calculate_ommers_root, calculate_receipt_root, calculate_transaction_root, calculate_withdrawals_root},
     transaction::SignerRecoverable,
 };
@@ -108,6 +108,32 @@ fn check_body(block: &Block<TxEnvelope>) -> Checked {
     if withdrawals == header.withdrawals_root { Ok(()) } else { Err("the withdrawals' root differs".into()) }
 }
 
+/// Compares the header with what a builder would begin with.
+fn check_next(chain: &Chain, parent: &Header, header: &Header) -> Checked {
+    let next = chain.next_header(parent, header.parent_hash, header.timestamp);
+    let begun = Header {
+        beneficiary: header.beneficiary,
+        difficulty: header.difficulty,
+        gas_limit: header.gas_limit,
+        extra_data: header.extra_data.clone(),
+        mix_hash: header.mix_hash,
+        nonce: header.nonce,
+        parent_beacon_block_root: next.parent_beacon_block_root.and(header.parent_beacon_block_root),
+        // What only execution and the body tell.
+        ommers_hash: header.ommers_hash,
+        state_root: header.state_root,
+        transactions_root: header.transactions_root,
+        receipts_root: header.receipts_root,
+        logs_bloom: header.logs_bloom,
+        gas_used: header.gas_used,
+        withdrawals_root: next.withdrawals_root.and(header.withdrawals_root),
+        blob_gas_used: next.blob_gas_used.and(header.blob_gas_used),
+        requests_hash: next.requests_hash.and(header.requests_hash),
+        ..next
+    };
+    if begun == *header { Ok(()) } else { Err(format!("a builder would begin with {begun:?}")) }
+}
+
 /// Compares the header with what execution led to, but for the state root.
 fn check_outcome(block: &Block<TxEnvelope>, executed: &Executed) -> Checked {
     let header = &block.header;
@@ -162,6 +188,7 @@ impl Tree<'_> {
         header::check(&forks, &block.header, &parent.block.header)?;
         header::check_ommers(&forks, &block, &self.ancestors(block.header.parent_hash, 7))?;
         check_body(&block)?;
+        check_next(&self.chain.clone().with_forks(forks), &parent.block.header, &block.header)?;
         let state = self.execute(&block, (hash, forks), &parent.state.clone().into())?;
         let total_difficulty = parent.total_difficulty.saturating_add(block.header.difficulty);
         self.accepted.insert(hash, Accepted { block, state, total_difficulty });
@@ -176,6 +203,10 @@ impl Tree<'_> {
         executed.changes.set_block(metadata(&block.header, hash));
         let proposal = told(base.propose(self.db, &executed.changes))?;
         same("the root", proposal.root(), block.header.state_root)?;
+        // Who builds a block with this chain must arrive at the same header.
+        let mut sealed = block.clone();
+        chain.seal(&mut sealed, &executed, proposal.root());
+        same("the hash of the block when sealed anew", sealed.header.hash_slow(), hash)?;
         Ok(proposal)
     }
 }
