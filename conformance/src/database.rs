@@ -1,6 +1,9 @@
 //! The database under test.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use alloy_primitives::B256;
 use metisdb::{Changes, Db, Durability, Options, Snapshot, storage::SimulatedDisk};
@@ -25,6 +28,15 @@ pub fn create(segment_bytes: u64) -> Checked<Db> {
 /// That of `result`.
 pub fn told<T>(result: metisdb::Result<T>) -> Checked<T> {
     result.map_err(|error| error.to_string())
+}
+
+/// The result of a check that may panic where a file is not of the shape that it expects: one case fails then, and not the suite.
+///
+/// # Errors
+/// That of the check, or that it panicked.
+pub fn caught<T>(check: impl FnOnce() -> Checked<T>) -> Checked<T> {
+    // Whatever the check has left half done is its own, or is thrown away with the case.
+    catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| Err("the check panicked; its message stands above".into()))
 }
 
 /// Whether two roots are one.

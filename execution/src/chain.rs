@@ -100,6 +100,11 @@ impl Chain {
         Self { refuses_storage_collisions: true, ..self }
     }
 
+    /// The same chain under other rules; code stays shared.
+    pub fn with_forks(self, forks: Forks) -> Self {
+        Self { forks, ..self }
+    }
+
     /// The rules.
     pub fn forks(&self) -> &Forks {
         &self.forks

@@ -25,14 +25,15 @@ const NAMES: &[(&str, Fork)] = &[
     ("London", Fork::London),
     ("ArrowGlacier", Fork::ArrowGlacier),
     ("GrayGlacier", Fork::GrayGlacier),
-    ("Merge", Fork::Paris),
     ("Paris", Fork::Paris),
+    ("Merge", Fork::Paris),
     ("Shanghai", Fork::Shanghai),
     ("Cancun", Fork::Cancun),
     ("Prague", Fork::Prague),
     ("Osaka", Fork::Osaka),
     ("BPO1", Fork::Bpo1),
     ("BPO2", Fork::Bpo2),
+    ("Amsterdam", Fork::Amsterdam),
 ];
 
 /// The forks of a chain: those up to one from its beginning, those up to another from some point on.
@@ -73,6 +74,17 @@ impl Forks {
         Self::parse(name).ok_or_else(|| UnknownForks(name.to_owned()))
     }
 
+    /// The rules of a block whose parent's chain has a total difficulty: that decides where the merge does not come at a known
+    /// block; elsewhere these are all the rules.
+    pub fn after_total_difficulty(self, difficulty: U256) -> Self {
+        match self.second {
+            Some((fork, ForkCondition::TTD { total_difficulty, .. })) => {
+                Self::since_genesis(if difficulty >= total_difficulty { fork } else { self.first })
+            }
+            _ => self,
+        }
+    }
+
     /// Whether the block of this number is the first of the DAO fork.
     pub(crate) fn begins_dao(&self, number: u64) -> bool {
         self.ethereum_fork_activation(Fork::Dao).transitions_at_block(number)
@@ -89,9 +101,13 @@ impl Forks {
         }
         let (first, rest) = name.split_once("To")?;
         let (second, when) = rest.split_once("At")?;
-        let condition = match when.strip_prefix("Time") {
-            Some(time) => ForkCondition::Timestamp(count(time)?),
-            None => ForkCondition::Block(count(when)?),
+        let condition = if let Some(time) = when.strip_prefix("Time") {
+            ForkCondition::Timestamp(count(time)?)
+        } else if let Some(difficulty) = when.strip_prefix("Diff") {
+            let total_difficulty = U256::from_str_radix(difficulty, 16).ok()?;
+            ForkCondition::TTD { activation_block_number: u64::MAX, fork_block: None, total_difficulty }
+        } else {
+            ForkCondition::Block(count(when)?)
         };
         Some(Self { first: by_name(first)?, second: Some((by_name(second)?, condition)) })
     }
@@ -158,6 +174,10 @@ mod tests {
         assert_eq!(cancun.blob_params(14_999), None);
         assert_eq!(cancun.blob_params(15_000), Some(BlobParams::cancun()));
         assert_eq!(cancun.ethereum_fork_activation(Fork::Dao), ForkCondition::Never);
+        let merge = Forks::named("ArrowGlacierToParisAtDiffC0000").unwrap();
+        assert_eq!(merge.after_total_difficulty(U256::from(0xbffff)), Forks::since_genesis(Fork::ArrowGlacier));
+        assert_eq!(merge.after_total_difficulty(U256::from(0xc0000)), Forks::since_genesis(Fork::Paris));
+        assert_eq!(cancun.after_total_difficulty(U256::ZERO), cancun);
         assert!(Forks::named("Paris").unwrap().is_paris_active_at_block(0));
         assert!(!Forks::named("London").unwrap().is_paris_active_at_block(u64::MAX));
         assert_eq!(Forks::named("EIP158ToNowhereAt5"), Err(UnknownForks("EIP158ToNowhereAt5".into())));

@@ -41,7 +41,10 @@ macro_rules! reader {
 
             fn info(account: metisdb::Account, code: Option<Bytecode>) -> AccountInfo {
                 let metisdb::Account { nonce, balance, code_hash } = account;
-                AccountInfo { nonce, balance, code_hash, code, ..AccountInfo::default() }
+                // Some lines have more fields, so not as a literal.
+                let mut info = AccountInfo::from_balance(balance);
+                (info.nonce, info.code_hash, info.code) = (nonce, code_hash, code);
+                info
             }
         }
 

@@ -10,7 +10,7 @@ use alloy_primitives::{B256, U256, keccak256};
 use metisdb::{Block, Changes, Db, Durability, Proposal};
 use metisdb_conformance::{
     data,
-    database::{self, Checked, same, told},
+    database::{self, Checked, caught, same, told},
     hex,
     state::{State, Written},
     tally::Tally,
@@ -189,12 +189,15 @@ struct Runner {
 
 impl Runner {
     fn run(&mut self, name: &str, test: &Test<'_>) {
-        let pre = State::new(&test.pre);
-        let collides = pre.has_storage_without_code();
-        let pre = pre.changes_since(&State::default());
         let number = hex::number(&test.env.current_number).saturating_to();
-        let base: Base = match self.ground.propose(number, &pre) {
-            Ok(proposal) => proposal.into(),
+        let made = caught(|| {
+            let pre = State::new(&test.pre);
+            let changes = pre.changes_since(&State::default());
+            let base: Base = self.ground.propose(number, &changes)?.into();
+            Ok((pre.has_storage_without_code(), changes, base))
+        });
+        let (collides, pre, base) = match made {
+            Ok(made) => made,
             Err(error) => return self.tally.count(name, Err(error)),
         };
         for (fork, cases) in &test.post {
@@ -213,7 +216,7 @@ impl Runner {
             let chain = if collides { chain.refusing_storage_collisions() } else { chain };
             for (index, expected) in cases.iter().enumerate() {
                 let case = format!("{name} {fork} {index}");
-                let result = check(&self.ground.db, &base, &chain, test, expected);
+                let result = caught(|| check(&self.ground.db, &base, &chain, test, expected));
                 self.count += 1;
                 let result = match result {
                     Ok(_) if self.count.is_multiple_of(COMMITTED) && number <= 1 => {

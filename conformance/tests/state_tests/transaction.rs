@@ -18,8 +18,7 @@ pub(crate) struct Parts {
     gas_limit: Vec<String>,
     value: Vec<String>,
     nonce: String,
-    #[serde(default)]
-    to: String,
+    to: Option<String>,
     sender: Option<String>,
     secret_key: Option<String>,
     gas_price: Option<String>,
@@ -52,8 +51,8 @@ struct Authorized {
     chain_id: String,
     address: String,
     nonce: String,
-    #[serde(alias = "yParity")]
-    v: String,
+    v: Option<String>,
+    y_parity: Option<String>,
     r: String,
     s: String,
 }
@@ -98,7 +97,8 @@ impl Authorized {
             address: address(&self.address)?,
             nonce: narrow(&self.nonce)?,
         };
-        Ok(SignedAuthorization::new_unchecked(authorization, narrow(&self.v)?, number(&self.r)?, number(&self.s)?))
+        let parity = self.y_parity.as_deref().or(self.v.as_deref()).ok_or("an authorization without parity")?;
+        Ok(SignedAuthorization::new_unchecked(authorization, narrow(parity)?, number(&self.r)?, number(&self.s)?))
     }
 }
 
@@ -120,7 +120,8 @@ impl Parts {
     }
 
     fn kind(&self) -> Checked<TxKind> {
-        Ok(if self.to.is_empty() { TxKind::Create } else { TxKind::Call(address(&self.to)?) })
+        let to = self.to.as_deref().filter(|to| !to.is_empty());
+        to.map_or(Ok(TxKind::Create), |to| Ok(TxKind::Call(address(to)?)))
     }
 
     /// The transaction of a choice.
