@@ -136,14 +136,7 @@ impl Chain {
         block: &Block<TxEnvelope>,
         senders: &[Address],
     ) -> Result<Executed, ExecutionError> {
-        let reader = self.reader(base);
-        let transactions = recovered(block, senders);
-        self.execute_with(&reader, block, |executor| {
-            for transaction in &transactions {
-                executor.execute_transaction(transaction)?;
-            }
-            Ok(())
-        })
+        self.execute_observed(base, (block, senders), |_| Ok(()))
     }
 
     /// As [`Chain::execute`], and shows the state to `observe` after each transaction: before Byzantium its root stands in the
