@@ -11,10 +11,12 @@ mod chain;
 mod collision;
 mod forks;
 mod parallel;
+mod recorded;
 mod speculation;
 
 pub use self::{
     chain::{Chain, Executed, ExecutionError, metadata},
     forks::{Forks, UnknownForks},
     parallel::Parallel,
+    recorded::Recorded,
 };

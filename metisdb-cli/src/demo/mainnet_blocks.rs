@@ -8,13 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use alloy_consensus::{Block, BlockBody, Header, SignableTransaction, TxEip1559, TxEip2930, TxEnvelope, TxLegacy};
-use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_hardforks::EthereumHardfork;
-use alloy_primitives::{Address, B256, Bytes, Log, Signature, TxKind, U256, keccak256};
-use metisdb::{Account, Changes, Db, Durability, Options};
-use metisdb_execution::{Chain, Executed, Forks};
-use serde::Deserialize;
+use metisdb::{Durability, Options};
+use metisdb_execution::{Chain, Executed, Forks, Recorded};
 
 use super::{
     blocks,
@@ -25,197 +21,54 @@ use crate::{failure::Failure, genesis, interrupt::Interrupt, output::count};
 /// The blocks of Shanghai, whose headers need no more than the files hold.
 const SHANGHAI: std::ops::Range<u64> = 17_034_870..19_426_587;
 
-#[derive(Debug, Deserialize)]
-struct Recorded {
-    env: Environment,
-    transactions: BTreeMap<u64, Sent>,
-    logs: BTreeMap<u64, BTreeMap<u64, Left>>,
-    #[serde(default)]
-    block_hashes: BTreeMap<u64, B256>,
-    pre: BTreeMap<Address, Touched>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Environment {
-    block_number: U256,
-    current_coinbase: Address,
-    current_gas_limit: U256,
-    current_timestamp: U256,
-    previous_hash: B256,
-    base_fee_per_gas: U256,
-    mix_hash: B256,
-}
-
-#[derive(Debug, Deserialize)]
-struct Sent {
-    data: Bytes,
-    gas_limit: U256,
-    gas_price: U256,
-    nonce: U256,
-    sender: Address,
-    to: Option<String>,
-    value: U256,
-    #[serde(default)]
-    max_fee_per_gas: U256,
-    max_priority_fee_per_gas: Option<U256>,
-    #[serde(default)]
-    access_list: Vec<Announced>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Announced {
-    address: Address,
-    storage_keys: Vec<B256>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Left {
-    address: Address,
-    data: Bytes,
-    topics: Vec<B256>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Touched {
-    balance: U256,
-    code: Bytes,
-    nonce: U256,
-    storage: BTreeMap<U256, U256>,
-}
-
 /// How much of a block was as on mainnet.
 struct Compared {
     transactions: usize,
     logs: usize,
 }
 
-impl Sent {
-    /// The transaction without its signature, which the file leaves out.
-    fn envelope(&self) -> Outcome<TxEnvelope> {
-        let to = match self.to.as_deref() {
-            None | Some("" | "0x") => TxKind::Create,
-            Some(to) => TxKind::Call(to.parse().map_err(|error| format!("{to}: {error}"))?),
-        };
-        let access_list = AccessList(self.access_list.iter().map(Announced::item).collect());
-        let (chain_id, value, input) = (1, self.value, self.data.clone());
-        let (nonce, gas_limit, gas_price) = (self.nonce.to(), self.gas_limit.to(), self.gas_price.to());
-        let max_fee_per_gas = self.max_fee_per_gas.to();
-        let signature = Signature::test_signature();
-        // Where a transaction has one price, a file leaves out the other fee, or writes zero for the highest.
-        Ok(match self.max_priority_fee_per_gas.filter(|_| max_fee_per_gas > 0) {
-            Some(priority) => TxEip1559 {
-                chain_id,
-                nonce,
-                gas_limit,
-                max_fee_per_gas,
-                max_priority_fee_per_gas: priority.to(),
-                to,
-                value,
-                access_list,
-                input,
-            }
-            .into_signed(signature)
-            .into(),
-            None if access_list.is_empty() => {
-                let chain_id = Some(chain_id);
-                TxLegacy { chain_id, nonce, gas_price, gas_limit, to, value, input }.into_signed(signature).into()
-            }
-            None => TxEip2930 { chain_id, nonce, gas_price, gas_limit, to, value, access_list, input }
-                .into_signed(signature)
-                .into(),
-        })
+/// Compares the logs of each transaction; how many there are.
+fn compare(recorded: &Recorded, executed: &Executed) -> Outcome<usize> {
+    let logs = recorded.logs();
+    same("the number of receipts", executed.receipts.len(), logs.len())?;
+    for (index, (receipt, expected)) in executed.receipts.iter().zip(&logs).enumerate() {
+        if receipt.logs() != expected {
+            return Err(format!("the logs of transaction {index} differ from those on mainnet"));
+        }
     }
+    Ok(logs.iter().map(Vec::len).sum())
 }
 
-impl Announced {
-    fn item(&self) -> AccessListItem {
-        AccessListItem { address: self.address, storage_keys: self.storage_keys.clone() }
+/// Executes the block, commits it, and compares.
+fn execute(recorded: &Recorded, path: &Path) -> Result<Outcome<Compared>, Failure> {
+    let parts = recorded.number().and_then(|number| Ok((number, recorded.state_before()?, recorded.block()?)));
+    let (number, before, (block, senders)) = match parts {
+        Ok(parts) => parts,
+        Err(wrong) => return Ok(Err(wrong)),
+    };
+    if !SHANGHAI.contains(&number) {
+        return Ok(Err(format!("mainnet's block {number} is none of Shanghai, {SHANGHAI:?}")));
     }
-}
-
-impl Recorded {
-    /// Makes the state before the block.
-    fn load(&self, db: &Db) -> metisdb::Result<()> {
-        for (number, hash) in &self.block_hashes {
-            let mut changes = Changes::new();
-            changes.set_block(metisdb::Block { number: *number, hash: *hash, ..metisdb::Block::default() });
-            db.commit(&changes, Durability::Pipelined)?;
-        }
-        let mut changes = Changes::new();
-        for (address, touched) in &self.pre {
-            let code_hash = keccak256(&touched.code);
-            let account = Account { nonce: touched.nonce.to(), balance: touched.balance, code_hash };
-            changes.set_account(*address, account);
-            if !touched.code.is_empty() {
-                changes.set_code(code_hash, touched.code.clone());
-            }
-            for (slot, value) in &touched.storage {
-                changes.set_storage(*address, *slot, *value);
-            }
-        }
-        db.commit(&changes, Durability::Durable).map(drop)
+    let chain = Chain::new(Forks::since_genesis(EthereumHardfork::Shanghai), 1);
+    let db = Options::new().create(path)?;
+    for changes in recorded.earlier_blocks() {
+        db.commit(&changes, Durability::Pipelined)?;
     }
-
-    fn block(&self) -> Outcome<(Block<TxEnvelope>, Vec<Address>)> {
-        let env = &self.env;
-        let header = Header {
-            number: env.block_number.to(),
-            parent_hash: env.previous_hash,
-            beneficiary: env.current_coinbase,
-            gas_limit: env.current_gas_limit.to(),
-            timestamp: env.current_timestamp.to(),
-            base_fee_per_gas: Some(env.base_fee_per_gas.to()),
-            mix_hash: env.mix_hash,
-            ..Header::default()
-        };
-        let transactions = self.transactions.values().map(Sent::envelope).collect::<Result<_, _>>()?;
-        let senders = self.transactions.values().map(|sent| sent.sender).collect();
-        Ok((Block { header, body: BlockBody { transactions, ommers: Vec::new(), withdrawals: None } }, senders))
-    }
-
-    /// Compares the logs of each transaction; how many there are.
-    fn compare(&self, executed: &Executed) -> Outcome<usize> {
-        same("the number of receipts", executed.receipts.len(), self.logs.len())?;
-        let mut number = 0;
-        for (index, (receipt, logs)) in executed.receipts.iter().zip(self.logs.values()).enumerate() {
-            let expected =
-                logs.values().map(|log| Log::new_unchecked(log.address, log.topics.clone(), log.data.clone()));
-            if !expected.eq(receipt.logs().iter().cloned()) {
-                return Err(format!("the logs of transaction {index} differ from those on mainnet"));
-            }
-            number += logs.len();
-        }
-        Ok(number)
-    }
-
-    /// Executes the block, commits it, and compares.
-    fn execute(&self, path: &Path) -> Result<Outcome<Compared>, Failure> {
-        let number: u64 = self.env.block_number.to();
-        if !SHANGHAI.contains(&number) {
-            return Ok(Err(format!("mainnet's block {number} is none of Shanghai, {SHANGHAI:?}")));
-        }
-        let chain = Chain::new(Forks::since_genesis(EthereumHardfork::Shanghai), 1);
-        let db = Options::new().create(path)?;
-        self.load(&db)?;
-        let (block, senders) = match self.block() {
-            Ok(block) => block,
-            Err(wrong) => return Ok(Err(wrong)),
-        };
-        let executed = match blocks::execute(&chain, db.snapshot()?.into(), (&block, &senders))? {
-            Ok(executed) => executed,
-            Err(wrong) => return Ok(Err(format!("mainnet's block {number} is not executed: {wrong}"))),
-        };
-        let proposal = db.propose(&db.snapshot()?, &executed.changes)?;
-        proposal.commit(Durability::Durable)?;
-        let (root, found) = (proposal.root(), db.snapshot()?.root()?);
-        drop(proposal);
-        db.close()?;
-        let compared = same("the root that is read", found, root).and_then(|()| self.compare(&executed));
-        Ok(match compared {
-            Ok(logs) => Ok(Compared { transactions: senders.len(), logs }),
-            Err(wrong) => Err(format!("mainnet's block {number}: {wrong}")),
-        })
-    }
+    db.commit(&before, Durability::Durable).map(drop)?;
+    let executed = match blocks::execute(&chain, db.snapshot()?.into(), (&block, &senders))? {
+        Ok(executed) => executed,
+        Err(wrong) => return Ok(Err(format!("mainnet's block {number} is not executed: {wrong}"))),
+    };
+    let proposal = db.propose(&db.snapshot()?, &executed.changes)?;
+    proposal.commit(Durability::Durable)?;
+    let (root, found) = (proposal.root(), db.snapshot()?.root()?);
+    drop(proposal);
+    db.close()?;
+    let compared = same("the root that is read", found, root).and_then(|()| compare(recorded, &executed));
+    Ok(match compared {
+        Ok(logs) => Ok(Compared { transactions: senders.len(), logs }),
+        Err(wrong) => Err(format!("mainnet's block {number}: {wrong}")),
+    })
 }
 
 /// The files, or those of a folder, in order.
@@ -246,7 +99,7 @@ pub(super) fn execute_all(paths: &[PathBuf], folder: &Path, interrupt: &Interrup
         for file in files(path)? {
             for recorded in read(&file)?.values() {
                 interrupt.check()?;
-                match recorded.execute(&folder.join(format!("block-{blocks}")))? {
+                match execute(recorded, &folder.join(format!("block-{blocks}")))? {
                     Ok(compared) => {
                         blocks += 1;
                         transactions += compared.transactions;
