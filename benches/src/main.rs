@@ -1,33 +1,23 @@
-//! The benchmark of MetisDB: one command, one table.
+//! The benchmarks of MetisDB: one command, one table.
 //!
 //! ```text
 //! cargo run --release -p metisdb-benches -- store
+//! cargo run --release -p metisdb-benches -- execute --blocks FOLDER
 //! ```
 
-mod keys;
-mod load;
-mod open;
-mod reads;
-mod report;
-mod roots;
+mod execute;
+mod store;
 mod summary;
 mod system;
 
-use std::path::{Path, PathBuf};
-
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use self::{
-    keys::KeySpace,
-    reads::Plan,
-    report::{DatabaseReport, Report},
-    system::Hardware,
+    execute::ExecuteArguments,
+    store::{ChildArguments, StoreArguments},
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// Slots of the smaller database that is measured beside a larger one.
-const SMALL_KEYS: u64 = 1_000_000;
 
 /// Measures MetisDB.
 #[derive(Debug, Parser)]
@@ -41,89 +31,19 @@ struct Cli {
 enum Command {
     /// Loads databases, opens them, and reads from them beside a hash map.
     Store(StoreArguments),
+    /// Executes blocks on a large database, and on the same state in revm's own maps in memory.
+    Execute(ExecuteArguments),
     /// What `store` starts in order to kill it.
     #[command(hide = true)]
     WriteUntilKilled(ChildArguments),
 }
 
-#[derive(Debug, Args)]
-struct StoreArguments {
-    /// Storage slots to load; beyond a million, a database of a million is measured, too.
-    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
-    keys: u64,
-    /// Accounts that the slots are spread over.
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
-    accounts: u64,
-    /// Folder for the temporary databases; the system's by default.
-    #[arg(long)]
-    path: Option<PathBuf>,
-    /// Rounds of each kind of read.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..1_000))]
-    rounds: u64,
-    /// Reads in a round.
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..1 << 32))]
-    reads: u64,
-    /// Where all keys and values come from.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Print one JSON object instead of the table.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-struct ChildArguments {
-    path: PathBuf,
-    keys: u64,
-    accounts: u64,
-    seed: u64,
-    generation: u64,
-}
-
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Store(arguments) => store(&arguments),
-        Command::WriteUntilKilled(arguments) => open::write_until_killed(&arguments),
+        Command::Store(arguments) => store::store(&arguments),
+        Command::Execute(arguments) => execute::execute(&arguments),
+        Command::WriteUntilKilled(arguments) => store::write_until_killed(&arguments),
     }
-}
-
-fn store(arguments: &StoreArguments) -> Result<()> {
-    let hardware = Hardware::read();
-    let parent = arguments.path.clone().unwrap_or_else(std::env::temp_dir);
-    let mut sizes = vec![arguments.keys];
-    if arguments.keys > SMALL_KEYS {
-        sizes.push(SMALL_KEYS);
-    }
-    let mut databases = Vec::new();
-    for keys in sizes {
-        let space = KeySpace { keys, accounts: arguments.accounts, seed: arguments.seed };
-        let plan = Plan { rounds: arguments.rounds, reads: arguments.reads };
-        databases.push(measure_database(&parent, &space, plan)?);
-    }
-    let command = std::env::args().collect::<Vec<_>>().join(" ");
-    let report = Report { command, hardware, databases };
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{report}");
-    }
-    Ok(())
-}
-
-/// Loads a database, reads from it, and opens it in all ways; the folder is gone afterwards.
-fn measure_database(parent: &Path, space: &KeySpace, plan: Plan) -> Result<DatabaseReport> {
-    let folder = tempfile::Builder::new().prefix("metisdb-bench-").tempdir_in(parent)?;
-    let path = folder.path().join("state");
-    progress(&format!("load: {} keys", space.keys));
-    let load = load::load(&path, space)?;
-    let reads = {
-        let peer = reads::build_peer(space);
-        vec![reads::measure(&path, space, &peer, plan, false)?, reads::measure(&path, space, &peer, plan, true)?]
-    };
-    let roots = roots::measure(&path, space)?;
-    let opens = open::measure(&path, space)?;
-    folder.close()?;
-    Ok(DatabaseReport { keys: space.keys, accounts: space.accounts, load, reads, roots, opens })
 }
 
 /// Says on the standard error what goes on.

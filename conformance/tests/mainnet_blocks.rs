@@ -2,7 +2,7 @@
 //! several threads. The state before is only the part that they touch, so there is no root to compare with, but the logs of
 //! each transaction are known.
 
-use std::{collections::BTreeMap, num::NonZeroUsize};
+use std::num::NonZeroUsize;
 
 use alloy_hardforks::EthereumHardfork;
 use metisdb::Durability;
@@ -67,9 +67,7 @@ fn mainnet_blocks() {
         None => tally.skip("all", "no fixtures"),
         Some(folder) => {
             for path in data::files(&folder, "zst") {
-                let tests: BTreeMap<String, Recorded> =
-                    serde_json::from_slice(&data::unpack(&path, None)).expect("a file of the folder's shape");
-                for test in tests.values() {
+                for test in &Recorded::read(&path).expect("a file of the folder's shape") {
                     let number = test.number().expect("a number");
                     let checked = check(test);
                     if let Ok((count, again)) = checked {

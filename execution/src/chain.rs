@@ -83,7 +83,7 @@ pub enum ExecutionError {
     Database(#[from] metisdb::Error),
 }
 
-/// The block's metadata, for [`Changes::set_block`]: later blocks find its hash there.
+/// The block's metadata, for [`Proposal::seal`](metisdb::Proposal::seal): later blocks find its hash there.
 pub fn metadata(header: &Header, hash: B256) -> metisdb::Block {
     metisdb::Block { number: header.number, hash, parent_hash: header.parent_hash, timestamp: header.timestamp }
 }

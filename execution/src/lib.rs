@@ -2,7 +2,7 @@
 //! demonstration share.
 //!
 //! ```text
-//! Chain::next_header -> Block -> Chain::execute -> Executed -> Base::propose -> Chain::seal -> Proposal::commit
+//! Chain::next_header -> Block -> Chain::execute -> Executed -> Base::propose -> Chain::seal -> Proposal::seal -> Proposal::commit
 //! ```
 //!
 //! No rule of consensus is written here; what a fork demands of execution is alloy's and revm's word.
@@ -13,6 +13,8 @@ mod forks;
 mod parallel;
 mod recorded;
 mod speculation;
+pub mod tokens;
+pub mod unpack;
 
 pub use self::{
     chain::{Chain, Executed, ExecutionError, metadata},

@@ -1,13 +1,20 @@
 //! Blocks of a real chain, recorded with the part of the state before them that they touch and with the logs that each
 //! transaction left: files of JSON, an object of blocks by any name.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, BufReader},
+    path::{Path, PathBuf},
+};
 
 use alloy_consensus::{Block, BlockBody, Header, SignableTransaction, TxEip1559, TxEip2930, TxEnvelope, TxLegacy};
 use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_primitives::{Address, B256, Bytes, Log, Signature, TxKind, U256, keccak256};
 use metisdb::{Account, Changes};
 use serde::Deserialize;
+
+use crate::unpack;
 
 /// A recorded block; its transactions have senders instead of signatures.
 #[derive(Debug, Deserialize)]
@@ -114,6 +121,39 @@ impl Announced {
 }
 
 impl Recorded {
+    /// The files of blocks of a folder, in order; of a file, itself.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read, or has no such file ([`io::ErrorKind::InvalidData`]).
+    pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+        if !path.is_dir() {
+            return Ok(vec![path.to_owned()]);
+        }
+        let mut files = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let file = entry?.path();
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            if name.ends_with(".json") || name.ends_with(".json.zst") {
+                files.push(file);
+            }
+        }
+        files.sort();
+        if files.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no files of blocks (.json, .json.zst) are there"));
+        }
+        Ok(files)
+    }
+
+    /// The blocks of a file, which may be compressed with zstd.
+    ///
+    /// # Errors
+    /// Those of the file, [`io::ErrorKind::InvalidData`] where it holds something else.
+    pub fn read(file: &Path) -> io::Result<Vec<Self>> {
+        let content = unpack::content(BufReader::new(File::open(file)?))?;
+        let blocks: BTreeMap<String, Self> = serde_json::from_reader(BufReader::new(content))?;
+        Ok(blocks.into_values().collect())
+    }
+
     /// The block's number.
     ///
     /// # Errors

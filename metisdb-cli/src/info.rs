@@ -1,6 +1,7 @@
 //! `metisdb info`: what the database holds.
 
 use clap::Args;
+use metisdb::Block;
 use serde_json::json;
 
 use crate::{
@@ -21,12 +22,15 @@ pub(crate) fn info(arguments: &InfoArguments) -> Result<Answer, Failure> {
     let path = &arguments.target.path;
     let db = arguments.target.open()?;
     let stats = db.stats();
-    let root = db.snapshot()?.root()?;
+    let newest = db.snapshot()?;
+    let (root, block) = (newest.root()?, newest.committed_block()?);
     let files = if stats.segments == 1 { "file" } else { "files" };
+    let shown = |block: Block| format!("{} {}", block.number, block.hash);
     let lines = vec![
         line("database", path.display()),
         line("newest version", stats.version),
         line("  state root", root),
+        line("  block", block.map_or_else(|| "none was named".to_string(), shown)),
         line("oldest readable version", stats.oldest_version),
         line("keys", count(stats.keys)),
         line("  index in memory", bytes(stats.index_bytes)),
@@ -43,6 +47,7 @@ pub(crate) fn info(arguments: &InfoArguments) -> Result<Answer, Failure> {
         "path": path,
         "version": stats.version,
         "root": root.to_string(),
+        "block": block.map(|block| json!({ "number": block.number, "hash": block.hash.to_string() })),
         "oldest_version": stats.oldest_version,
         "keys": stats.keys,
         "index_bytes": stats.index_bytes,

@@ -80,6 +80,31 @@ impl Changes {
         self
     }
 
+    /// The accounts that are set, and those that are deleted (`None`), by address.
+    pub fn accounts(&self) -> impl Iterator<Item = (&Address, Option<&Account>)> {
+        self.accounts.iter().map(|(address, account)| (address, account.as_ref()))
+    }
+
+    /// The accounts whose slots of earlier commits are cleared, by address; all that are deleted are among them.
+    pub fn wiped(&self) -> impl Iterator<Item = &Address> {
+        self.wiped.iter()
+    }
+
+    /// The slots that are set, or cleared by a zero, by address and number.
+    pub fn slots(&self) -> impl Iterator<Item = (&(Address, U256), &U256)> {
+        self.slots.iter()
+    }
+
+    /// The codes that are stored, by hash.
+    pub fn codes(&self) -> impl Iterator<Item = (&B256, &Bytes)> {
+        self.codes.iter()
+    }
+
+    /// The metadata of the block that this commit makes.
+    pub fn block(&self) -> Option<&Block> {
+        self.block.as_ref()
+    }
+
     /// Number of single changes.
     pub fn len(&self) -> usize {
         self.accounts.len() + self.wiped.len() + self.slots.len() + self.codes.len() + usize::from(self.block.is_some())

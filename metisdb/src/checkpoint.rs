@@ -39,9 +39,9 @@ use crate::{
     tries::HeldTrie,
 };
 
-/// How much of a page has to be live for a thorough checkpoint to leave its nodes there.
-const FULL_BYTES: u64 = PAGE_BYTES * 15 / 16;
-/// The same for the automatic ones, which sweep a part of the trie each.
+/// How much of all pages in use has to be live for a thorough checkpoint to leave them as they are.
+const PACKED_BYTES: u64 = PAGE_BYTES * 15 / 16;
+/// How much of a page has to be live for an automatic checkpoint, which sweeps a part of the trie, to leave its nodes there.
 const HALF_BYTES: u64 = PAGE_BYTES / 2;
 /// Parts of the trie that an automatic checkpoint sweeps.
 const SWEPT_PARTS: usize = PARTS / 16;
@@ -142,35 +142,24 @@ fn prove_older(store: &Store, state: &mut CheckpointState) -> Result<()> {
     Ok(())
 }
 
-/// Moves nodes out of pages that are mostly dead.
+/// Moves nodes out of pages that are mostly dead; or all nodes, as long as there are gaps worth it.
 fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) -> Result<()> {
-    let (passes, parts, full_bytes) = match thoroughness {
-        Thoroughness::Automatic => (1, SWEPT_PARTS, HALF_BYTES),
-        // What moves takes its parents along, which leave gaps in pages that were full: these are for the second pass.
-        Thoroughness::Requested => (2, PARTS, FULL_BYTES),
-    };
-    let mut moved_bytes = 0;
-    for _ in 0..passes {
+    if thoroughness == Thoroughness::Requested {
         let (live, used) = store.tries.arena.pages.lock().usage();
-        if live * PAGE_BYTES >= used * full_bytes {
-            break;
+        if live * PAGE_BYTES >= used * PACKED_BYTES {
+            return Ok(());
         }
-        sweep_parts(store, state, thoroughness, (parts, full_bytes), &mut moved_bytes)?;
     }
-    Ok(())
-}
-
-/// Sweeps a part of the trie at a time, so that commits are held up for a moment each. What is moved, counted in `moved_bytes`, is in memory until
-/// it is written.
-fn sweep_parts(
-    store: &Store,
-    state: &mut CheckpointState,
-    thoroughness: Thoroughness,
-    (parts, full_bytes): (usize, u64),
-    moved_bytes: &mut u64,
-) -> Result<()> {
+    let (parts, full_bytes) = match thoroughness {
+        Thoroughness::Automatic => (SWEPT_PARTS, HALF_BYTES),
+        // Whatever moves takes its parents along, which leave gaps in pages that were full: so everything moves.
+        Thoroughness::Requested => (PARTS, u64::MAX),
+    };
+    // In memory until it is written.
+    let mut moved_bytes = 0;
+    // A part at a time, so that commits are held up for a moment each.
     for _ in 0..parts {
-        if *moved_bytes >= store.options.max_unwritten_trie_bytes {
+        if moved_bytes >= store.options.max_unwritten_trie_bytes {
             match thoroughness {
                 Thoroughness::Automatic => break,
                 Thoroughness::Requested => match write_ahead(store, state) {
@@ -179,7 +168,7 @@ fn sweep_parts(
                     outcome => outcome?,
                 },
             }
-            *moved_bytes = 0;
+            moved_bytes = 0;
         }
         let gate = roots::close_gate(store)?;
         let writer = store.writer.lock();
@@ -187,7 +176,7 @@ fn sweep_parts(
         let swept = sweep::sweep(&store.tries.arena, &newest.trie, state.next_swept, full_bytes)?;
         state.next_swept = state.next_swept.wrapping_add(1);
         if let Some(Swept { trie, retired, memory_bytes }) = swept {
-            *moved_bytes += memory_bytes as u64;
+            moved_bytes += memory_bytes as u64;
             store.tries.replace_newest(trie, retired, memory_bytes as u64);
         }
         // Commits that wait come first.

@@ -113,10 +113,10 @@ pub(crate) fn append(
     if version >= VERSION_LIMIT {
         return Err(Error::LimitReached { what: "the number of versions", limit: VERSION_LIMIT });
     }
-    let inserts = staged.codes.len() + staged.records.iter().filter(|record| record.previous.is_none()).count();
+    let inserts = staged.codes.len() + staged.all_records().filter(|record| record.previous.is_none()).count();
     store.lookup.index.reserve(inserts)?;
     let codes = staged.codes.iter().map(|code| (Body::Code { hash: code.hash, code: &code.code }, None));
-    let records = staged.records.iter().map(|record| (record.body, record.previous)).chain(codes);
+    let records = staged.all_records().map(|record| (record.body, record.previous)).chain(codes);
     let bytes = FrameHeader::BYTES + records.clone().map(|(body, _)| body.padded_bytes()).sum::<usize>();
     let total = bytes + root.map_or(0, |_| ROOT_FRAME_BYTES);
     let position = store.log.reserve(&store.lookup.table, &mut writer.tail, total as u64)?;
@@ -181,7 +181,7 @@ fn apply(store: &Store, writer: &mut Writer, staged: &Staged, appended: &Appende
         let hash = store.lookup.hasher.record(&RecordKey::Code(code.hash));
         (hash, Body::Code { hash: code.hash, code: &code.code }.padded_bytes(), None)
     });
-    let records = staged.records.iter().map(|record| (record.hash, record.body.padded_bytes(), record.previous));
+    let records = staged.all_records().map(|record| (record.hash, record.body.padded_bytes(), record.previous));
     for (index, (hash, bytes, previous)) in records.chain(codes).enumerate() {
         if let Some(ahead) = staged.records.get(index + 16) {
             store.lookup.index.prefetch(ahead.hash);

@@ -118,6 +118,14 @@ pub enum Error {
         /// The newest version.
         newest: u64,
     },
+    /// The proposal has the metadata of a block, or is committed, and takes none any more.
+    #[error("the proposal takes no block {number}: {reason}; propose the changes again to give them another block")]
+    CannotSeal {
+        /// The block that it was to take.
+        number: u64,
+        /// What is in the way.
+        reason: String,
+    },
     /// A commit's code is longer than [`MAX_CODE_BYTES`](crate::MAX_CODE_BYTES).
     #[error(
         "the code {code_hash} has {bytes} bytes, the limit is {limit}; leave it out of the changes, no chain deploys code of that length"

@@ -216,6 +216,27 @@ impl Proposal {
         Ok(self.block(number)?.map(|block| block.hash))
     }
 
+    /// Gives the changes the metadata of the block that they make, which are often known only after the root. Once: they are
+    /// committed with the changes, and until then are read through this proposal and those on it. Blocks on this proposal's commit.
+    ///
+    /// # Errors
+    /// [`Error::CannotSeal`] where the changes have a block already, or are committed; [`Error::Corruption`].
+    pub fn seal(&self, block: Block) -> Result<()> {
+        let refuse = |reason| Err(Error::CannotSeal { number: block.number, reason });
+        // Who commits holds it while the records are counted, written and entered.
+        let _new = self.inner.new.lock();
+        if let Some(version) = self.inner.own().committed.get() {
+            return refuse(format!("it is version {version}"));
+        }
+        let Some((own, below)) = self.inner.staged.split_last() else { unreachable!("a proposal has changes") };
+        if let Some(known) = own.block() {
+            return refuse(format!("it has block {}", known.number));
+        }
+        let view = self.store().view(self.inner.snapshot.version(), below);
+        let _ = own.sealed.set(stage::stage_block(&view, block)?);
+        Ok(())
+    }
+
     /// Makes the proposal the next version. Blocks on other commits and, with [`Durability::Durable`], on the device. Commits its own
     /// changes only: those of a proposal below must have been committed before.
     ///
@@ -236,9 +257,9 @@ impl Proposal {
         if !is_child || committed.get().is_some() {
             return Err(Error::NotChildOfNewest { parent, newest });
         }
-        let staged = self.settled(store)?;
         let root = self.root();
         let mut new = self.inner.new.lock();
+        let staged = self.settled(store)?;
         let (_, current) = store.tries.newest();
         if !Arc::ptr_eq(&current.trie, base) {
             // The trie below was swept since: the same one in other places.

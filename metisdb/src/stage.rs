@@ -14,7 +14,7 @@ use crate::{
         node::KeyTag,
         update::{AccountChange, Item, TrieChanges, slot_payload},
     },
-    types::{Account, MAX_CODE_BYTES},
+    types::{Account, Block, MAX_CODE_BYTES},
     view::{Superseded, View},
 };
 
@@ -47,14 +47,31 @@ pub(crate) struct Staged {
     /// Accounts that are new and have a salted id.
     pub(crate) salted: Vec<(AccountId, Address)>,
     pub(crate) trie: TrieChanges,
+    /// The block's metadata where it came after all else.
+    pub(crate) sealed: OnceLock<StagedRecord>,
     /// Numbers of the records by the tags of their keys, sorted.
     by_tag: OnceLock<Vec<(u64, u32)>>,
 }
 
 impl Staged {
+    /// All records, in the order in which they are written.
+    pub(crate) fn all_records(&self) -> impl Iterator<Item = &StagedRecord> + Clone {
+        self.records.iter().chain(self.sealed.get())
+    }
+
+    /// The block's metadata, if they are known.
+    pub(crate) fn block(&self) -> Option<Block> {
+        // The last record, where they came with the changes.
+        self.all_records().last().and_then(|record| match record.body {
+            Body::Block(block) => Some(block),
+            _ => None,
+        })
+    }
+
     /// The body of a record by its key's tag.
     pub(crate) fn find(&self, key: KeyTag, is_key: impl Fn(&Body<'_>) -> bool) -> Option<Body<'static>> {
-        self.with_tag(key).find(|body| is_key(body))
+        let sealed = || self.sealed.get().filter(|record| KeyTag::of(record.hash) == key).map(|record| record.body);
+        self.with_tag(key).chain(sealed()).find(|body| is_key(body))
     }
 
     /// The bodies of all records whose keys have a tag.
@@ -72,7 +89,7 @@ impl Staged {
 
     /// The same changes, with what is superseded as the index has it now.
     pub(crate) fn settled(&self, lookup: &Lookup) -> Result<Self> {
-        let mut records = self.records.clone();
+        let mut records: Vec<StagedRecord> = self.all_records().copied().collect();
         for batch in records.chunks_mut(BATCH) {
             let hashes: Vec<u64> = batch.iter().map(|record| record.hash).collect();
             lookup.prefetch(&hashes);
@@ -82,7 +99,8 @@ impl Staged {
             }
         }
         let (wiped, salted, trie) = (self.wiped.clone(), self.salted.clone(), self.trie.clone());
-        Ok(Self { records, codes: self.codes.clone(), wiped, salted, trie, by_tag: OnceLock::new() })
+        let codes = self.codes.clone();
+        Ok(Self { records, codes, wiped, salted, trie, sealed: OnceLock::new(), by_tag: OnceLock::new() })
     }
 }
 
@@ -123,13 +141,17 @@ pub(crate) fn stage(view: &View<'_>, changes: &Changes, has_storage: &dyn Fn(&B2
     }
     stage_codes(view, changes, &mut staged)?;
     if let Some(block) = changes.block {
-        let key = RecordKey::Block(block.number);
-        let previous = view.find_key(&key)?.and_then(|known| known.superseded);
-        let hash = view.lookup.hasher.record(&key);
-        staged.records.push(StagedRecord { hash, body: Body::Block(block), previous });
+        staged.records.push(stage_block(view, block)?);
     }
     staged.trie = trie_changes(view, &touched, &slots);
     Ok(staged)
+}
+
+/// Looks a block's metadata up in the state that they are to be written on.
+pub(crate) fn stage_block(view: &View<'_>, block: Block) -> Result<StagedRecord> {
+    let key = RecordKey::Block(block.number);
+    let previous = view.find_key(&key)?.and_then(|known| known.superseded);
+    Ok(StagedRecord { hash: view.lookup.hasher.record(&key), body: Body::Block(block), previous })
 }
 
 fn check_codes(changes: &Changes) -> Result<()> {

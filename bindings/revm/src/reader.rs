@@ -8,7 +8,7 @@ macro_rules! reader {
         /// A snapshot or a proposal, as revm reads it.
         ///
         /// It takes no lock, waits for nobody, and any number of threads may share it or clone it. Block hashes come from the
-        /// metadata that was committed with [`metisdb::Changes::set_block`]; a block without is zero, as revm has it.
+        /// metadata that came with [`metisdb::Changes::set_block`] or [`metisdb::Proposal::seal`]; a block without is zero, as revm has it.
         ///
         /// It hands out no `AccountId`: MetisDB finds a slot by one hash of address and number, without asking for the account
         /// first, so there is no lookup that an id could spare.

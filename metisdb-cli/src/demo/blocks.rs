@@ -3,24 +3,22 @@
 use std::{collections::VecDeque, time::Instant};
 
 use alloy_consensus::{Block, Header, TxEnvelope};
-use alloy_hardforks::EthereumHardfork;
 use alloy_primitives::{Address, B256};
-use metisdb::{Changes, Db, Durability};
-use metisdb_execution::{Chain, Executed, ExecutionError, Forks, metadata};
+use metisdb::{Db, Durability};
+use metisdb_execution::{
+    Chain, Executed, ExecutionError, metadata,
+    tokens::{self, Model, Size, Task, Workload},
+};
 use metisdb_revm::Base;
 use serde::Serialize;
 
 use super::{
     checks::{Outcome, same},
-    ground::{self, Size},
+    ground::MAINNET_HASH,
     histogram::{Histogram, in_ns},
-    model::Model,
-    workload::{Task, Workload},
 };
 use crate::{failure::Failure, interrupt::Interrupt, output::count, progress::Bar};
 
-/// Gas of a transaction of the workload, about: a block has twice as much as its transactions use, as blocks are meant to have.
-const GAS: u64 = 55_000;
 /// Seconds between blocks.
 const SLOT_SECONDS: u64 = 12;
 /// What each block takes its time for, in order.
@@ -71,11 +69,6 @@ pub(super) struct Step {
     pub(super) share: f64,
 }
 
-/// The chain of the demonstration.
-pub(super) fn chain() -> Chain {
-    Chain::new(Forks::since_genesis(EthereumHardfork::Cancun), 1)
-}
-
 /// Executes a block that the database refuses to execute only if the block is wrong, which this one is not.
 pub(super) fn execute(
     chain: &Chain,
@@ -91,10 +84,11 @@ pub(super) fn execute(
 
 /// Executes and commits blocks on a state that was only loaded.
 pub(super) fn run(db: &Db, (size, seed): (Size, u64), length: Length, interrupt: &Interrupt) -> Result<Run, Failure> {
-    let chain = chain();
+    let chain = tokens::chain();
     let mut workload = Workload::new(size, seed);
     let mut model = Model::new(size);
-    let (mut newest, mut hash) = ground::parent(2 * GAS * length.transactions_per_block as u64);
+    // On Ethereum's genesis, but with today's rules for gas.
+    let (mut newest, mut hash) = (tokens::parent(length.transactions_per_block as u64), MAINNET_HASH);
     let mut times = Vec::with_capacity(length.blocks);
     let (mut gas, mut refused, mut outcome) = (0, 0, Ok(()));
     let mut roots = VecDeque::new();
@@ -155,17 +149,13 @@ fn step(db: &Db, chain: &Chain, task: &mut Task) -> Result<Outcome<Done>, Failur
     lap(1);
     chain.seal(&mut task.block, &executed, state.root());
     let hash = task.block.header.hash_slow();
+    state.seal(metadata(&task.block.header, hash))?;
     lap(2);
-    // The block's hash is known only now, and is a version of its own upon the state's; one sync makes both durable.
-    let mut about = Changes::new();
-    about.set_block(metadata(&task.block.header, hash));
-    let block = state.propose(&about)?;
-    let version = state.commit(Durability::Pipelined)?.version();
-    let commit = block.commit(Durability::Pipelined)?;
+    let commit = state.commit(Durability::Pipelined)?;
     lap(3);
     commit.wait_durable()?;
     lap(4);
-    Ok(Ok(Done { executed, version, time }))
+    Ok(Ok(Done { executed, version: commit.version(), time }))
 }
 
 /// Whether the receipts say what must have happened.

@@ -11,8 +11,8 @@ use std::{
 use alloy_primitives::{Address, B256, U256};
 use clap::Args;
 use metisdb::{Account, Changes, Db, Durability, Options};
+use metisdb_execution::tokens::Random;
 
-use super::random::Random;
 use crate::failure::Failure;
 
 /// Slots that a commit sets or clears.

@@ -15,13 +15,13 @@ use std::{
 
 use alloy_primitives::{Address, B256, U256};
 use metisdb::{CheckLevel, Db};
+use metisdb_execution::tokens::Random;
 use serde::Serialize;
 
 use super::{
     checks::{Outcome, same},
     committer::{self, Word},
     histogram::in_ns,
-    random::Random,
 };
 use crate::{failure::Failure, interrupt::Interrupt, output::count, progress::Bar};
 

@@ -2,9 +2,7 @@
 //! logs that each transaction left on mainnet.
 
 use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::BufReader,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +14,7 @@ use super::{
     blocks,
     checks::{Outcome, same},
 };
-use crate::{failure::Failure, genesis, interrupt::Interrupt, output::count};
+use crate::{failure::Failure, interrupt::Interrupt, output::count};
 
 /// The blocks of Shanghai, whose headers need no more than the files hold.
 const SHANGHAI: std::ops::Range<u64> = 17_034_870..19_426_587;
@@ -71,33 +69,22 @@ fn execute(recorded: &Recorded, path: &Path) -> Result<Outcome<Compared>, Failur
     })
 }
 
-/// The files, or those of a folder, in order.
-fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let failed = || Failure::system("read", path);
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path).map_err(failed())? {
-        let file = entry.map_err(failed())?.path();
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".json") || name.ends_with(".json.zst") {
-            files.push(file);
+/// What is to be said of a file or a folder without blocks.
+fn refused(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    move |error| match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            Failure::Refused(format!("{} holds no blocks: {error}", path.display()))
         }
+        _ => Failure::System(format!("read {}", path.display()), error),
     }
-    files.sort();
-    if files.is_empty() {
-        return Err(Failure::Refused(format!("{} has no files of blocks (.json, .json.zst)", path.display())));
-    }
-    Ok(files)
 }
 
 /// Executes all blocks of some files, each on a new database in `folder`, up to one that is not as on mainnet.
 pub(super) fn execute_all(paths: &[PathBuf], folder: &Path, interrupt: &Interrupt) -> Result<Outcome, Failure> {
     let (mut blocks, mut transactions, mut logs) = (0, 0, 0);
     for path in paths {
-        for file in files(path)? {
-            for recorded in read(&file)?.values() {
+        for file in Recorded::files(path).map_err(refused(path))? {
+            for recorded in &Recorded::read(&file).map_err(refused(&file))? {
                 interrupt.check()?;
                 match execute(recorded, &folder.join(format!("block-{blocks}")))? {
                     Ok(compared) => {
@@ -112,11 +99,4 @@ pub(super) fn execute_all(paths: &[PathBuf], folder: &Path, interrupt: &Interrup
     }
     let [blocks, transactions, logs] = [blocks, transactions, logs].map(|number| count(number as u64));
     Ok(Ok(format!("{blocks} real blocks of mainnet, {transactions} transactions: their {logs} logs as there")))
-}
-
-fn read(file: &Path) -> Result<BTreeMap<String, Recorded>, Failure> {
-    let open = File::open(file).map_err(Failure::system("open", file))?;
-    let content = genesis::unpack(BufReader::new(open)).map_err(Failure::system("read", file))?;
-    serde_json::from_reader(BufReader::new(content))
-        .map_err(|error| Failure::Refused(format!("{} holds no blocks: {error}", file.display())))
 }

@@ -2,30 +2,24 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `checks`, `histogram`, `random` | what was checked, times, numbers to choose by |
-//! | `assembler`, `contracts` | the tokens and the pair that is executed |
-//! | `ground` | the state before the first block |
-//! | `model`, `workload` | what must be in the tokens, and transactions |
-//! | `blocks`, `mainnet_blocks` | execution: of that workload, and of real blocks |
+//! | `checks`, `histogram` | what was checked, and times |
+//! | `ground`, `balances` | the state before the first block, and what the tokens must hold after the last |
+//! | `blocks`, `mainnet_blocks` | execution: of a made-up chain's blocks, and of real ones |
 //! | `reads`, `proof` | reading, and proving |
 //! | `committer`, `crash` | a process that commits, and how it is killed |
 //! | `report` | the screen |
 
-mod assembler;
+mod balances;
 mod blocks;
 mod checks;
 mod committer;
-mod contracts;
 mod crash;
 mod ground;
 mod histogram;
 mod mainnet_blocks;
-mod model;
 mod proof;
-mod random;
 mod reads;
 mod report;
-mod workload;
 
 use std::{
     collections::BTreeMap,
@@ -36,14 +30,14 @@ use std::{
 
 use clap::Args;
 use metisdb::{CheckLevel, Db, Options};
+use metisdb_execution::tokens::{Size, TOKENS, balance_slot, holder};
 use serde::Serialize;
 
 pub(crate) use self::committer::{CommitterArguments, commit_until_killed};
 use self::{
     blocks::{Length, Run},
     checks::{Checks, Outcome, same},
-    contracts::TOKENS,
-    ground::{Load, Size, holder},
+    ground::Load,
     histogram::in_ns,
     reads::Reads,
     report::{Disk, Figures},
@@ -199,11 +193,11 @@ fn look(
     checks.note("versions", compare_versions(&db, run)?);
     let reads = reads::measure(&snapshot, (extent.size, seed), extent.reads, interrupt)?;
     let clock = Clock::start("compares all balances");
-    checks.note("balances", run.model.compare_balances(&snapshot)?);
-    checks.note("pair", run.model.compare_pair(&snapshot)?);
+    checks.note("balances", balances::compare_balances(&run.model, &snapshot)?);
+    checks.note("pair", balances::compare_pair(&run.model, &snapshot)?);
     interrupt.check()?;
     drop(clock);
-    let slot = contracts::balance_slot(&holder(0));
+    let slot = balance_slot(&holder(0));
     // Of the token, whose leaf has code and storage, a slot that the blocks have changed; and of nobody.
     let told = (&TOKENS[0], slot, run.model.balance(0, 0));
     checks.note("proofs", proof::prove(&snapshot, run.newest.state_root, told, &holder(u64::MAX))?);

@@ -4,14 +4,10 @@ use std::{hint::black_box, time::Instant};
 
 use alloy_primitives::{Address, U256};
 use metisdb::{Key, Snapshot};
+use metisdb_execution::tokens::{Random, Size, TOKENS, balance_slot, holder};
 use serde::Serialize;
 
-use super::{
-    contracts::{self, TOKENS},
-    ground::{Size, holder},
-    histogram::{Histogram, Percentiles, in_ns},
-    random::Random,
-};
+use super::histogram::{Histogram, Percentiles, in_ns};
 use crate::{failure::Failure, interrupt::Interrupt, progress::Clock};
 
 /// Keys that are read at once with `get_many`.
@@ -48,7 +44,7 @@ pub(super) fn measure(
     let mut choose = || -> Vec<(Address, U256)> {
         let mut key = |_| {
             let address = holder(random.below(size.holders));
-            (TOKENS[random.below(2) as usize], contracts::balance_slot(&address))
+            (TOKENS[random.below(2) as usize], balance_slot(&address))
         };
         (0..number).map(&mut key).collect()
     };

@@ -1,7 +1,8 @@
 use super::*;
+use metisdb_execution::tokens::Size;
+
 use crate::demo::{
     blocks::{Length, Timing},
-    ground::Size,
     histogram::Histogram,
     reads,
 };

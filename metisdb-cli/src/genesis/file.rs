@@ -9,13 +9,14 @@ use std::{
 };
 
 use alloy_primitives::U256;
+use metisdb_execution::unpack;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
     Loaded, Loader, Preamble,
     header::{Header, put},
-    text, unpack,
+    text,
 };
 use crate::{failure::Failure, interrupt::Interrupt, progress::Bar};
 

@@ -4,7 +4,9 @@ use std::io::Read;
 
 use alloy_primitives::{Address, U256, bytes};
 
-use super::{Loader, Preamble, header::Header, unpack};
+use metisdb_execution::unpack;
+
+use super::{Loader, Preamble, header::Header};
 use crate::{failure::Failure, progress::Bar};
 
 const PACKED: &[u8] = include_bytes!("../../data/mainnet-genesis.zst");

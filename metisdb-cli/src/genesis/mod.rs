@@ -6,7 +6,6 @@
 //! | `header` | the header fields, and the hash of the first block |
 //! | `load` | accounts, one after the other, into a new database |
 //! | `file` | a genesis file as a stream |
-//! | `unpack` | what is compressed with zstd |
 //! | `mainnet` | Ethereum's genesis state, which the program carries |
 
 mod file;
@@ -14,13 +13,11 @@ mod header;
 mod load;
 mod mainnet;
 mod text;
-mod unpack;
 
 pub(crate) use self::{
     file::read_file,
     load::{Loaded, Loader},
     mainnet::read_mainnet,
-    unpack::content as unpack,
 };
 
 use self::header::Header;

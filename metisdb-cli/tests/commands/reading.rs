@@ -53,6 +53,7 @@ fn info_shows_versions_and_keys() {
     let json = json_of(&["info", "--db", database.path()]);
     assert_eq!((&json["version"], &json["keys"]), (&json!(2), &json!(4)));
     assert_eq!(json["segments"], 1);
+    assert_eq!(json["block"], json!(null), "only the version before was given one");
 }
 
 #[test]
@@ -136,6 +137,9 @@ fn versions_lists_the_newest_first() {
     let json = json_of(&["versions", "--db", database.path()]);
     let versions: Vec<_> = json["versions"].as_array().unwrap().iter().map(|row| row["version"].as_u64()).collect();
     assert_eq!(versions, [Some(2), Some(1), Some(0)]);
+    let blocks: Vec<_> = json["versions"].as_array().unwrap().iter().map(|row| row["block"].clone()).collect();
+    let named = json!({ "number": 3, "hash": B256::repeat_byte(9).to_string() });
+    assert_eq!(blocks, [json!(null), named, json!(null)]);
     assert_eq!((&json["oldest_version"], &json["newest_version"]), (&json!(0), &json!(2)));
     for row in json["versions"].as_array().unwrap() {
         let version = row["version"].to_string();

@@ -268,3 +268,53 @@ fn a_version_tells_its_block_after_every_kind_of_open() {
     assert_told(&options().open_on(disk.clone()).unwrap(), "opened again");
     assert_told(&options().rebuild(true).open_on(disk).unwrap(), "rebuilt");
 }
+
+#[test]
+fn a_proposal_takes_its_block_when_the_root_is_known() {
+    let disk = disk(32);
+    let db = small().retain_versions(10).create_on(disk.clone()).unwrap();
+    let block = |number: u64| crate::Block { number, timestamp: 7 * number, ..crate::Block::default() };
+    let changes = |nonce| {
+        let mut changes = crate::Changes::new();
+        let account = crate::Account { nonce, ..Default::default() };
+        changes.set_account(alloy_primitives::Address::repeat_byte(1), account);
+        changes
+    };
+    let parent = db.propose(&db.snapshot().unwrap(), &changes(1)).unwrap();
+    let child = parent.propose(&changes(2)).unwrap();
+    let mut known = changes(3);
+    known.set_block(block(3));
+    let grandchild = child.propose(&known).unwrap();
+    let root = parent.root();
+    parent.seal(block(1)).unwrap();
+    assert_eq!(parent.root(), root, "a block is no part of the state");
+    for reader in [&parent, &child, &grandchild] {
+        assert_eq!(reader.block(1).unwrap(), Some(block(1)), "made before the block was known, and reads it");
+    }
+    assert_eq!(db.snapshot().unwrap().block(1).unwrap(), None, "not committed yet");
+    let refused = |outcome: crate::Result<()>| match outcome {
+        Err(crate::Error::CannotSeal { reason, .. }) => reason,
+        other => panic!("a second block was taken: {other:?}"),
+    };
+    assert_eq!(refused(parent.seal(block(9))), "it has block 1");
+    assert_eq!(refused(grandchild.seal(block(9))), "it has block 3");
+    for (proposal, number) in [(&parent, 1), (&child, 2), (&grandchild, 3)] {
+        if number == 2 {
+            // On one that is committed meanwhile, and over a number that has an older block.
+            child.seal(block(1)).unwrap();
+        }
+        assert_eq!(proposal.commit(crate::Durability::Durable).unwrap().version(), number);
+        assert_eq!(refused(proposal.seal(block(9))), format!("it is version {number}"));
+    }
+    drop((parent, child, grandchild));
+    let assert_told = |db: &crate::Db| {
+        for (version, number) in [(1, 1), (2, 1), (3, 3)] {
+            assert_eq!(db.snapshot_at(version).unwrap().committed_block().unwrap(), Some(block(number)));
+        }
+        db.check(crate::CheckLevel::Full).unwrap();
+    };
+    assert_told(&db);
+    drop(db);
+    assert_told(&small().retain_versions(10).open_on(disk.clone()).unwrap());
+    assert_told(&small().retain_versions(10).rebuild(true).open_on(disk).unwrap());
+}

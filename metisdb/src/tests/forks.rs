@@ -10,12 +10,12 @@ mod reopening;
 
 use super::{
     Random, disk,
-    model::{State, changes},
+    model::{State, Step, changes},
     small,
     tries::{Shape, Tally, alloy_root},
 };
 use crate::{
-    Changes, CheckLevel, Db, DeferredRoot, Durability, Error, Options, Proposal, Snapshot,
+    Block, Changes, CheckLevel, Db, DeferredRoot, Durability, Error, Options, Proposal, Snapshot,
     checkpoint::{self, Thoroughness},
     storage::SimulatedDisk,
 };
@@ -55,6 +55,7 @@ struct Counts {
     /// Most roots that were outstanding at once.
     most_outstanding: u64,
     proposals: u64,
+    sealed: u64,
     deepest: u64,
     proposals_committed: u64,
     proposals_refused: u64,
@@ -245,7 +246,7 @@ impl Machine {
                 (Parent::Version(snapshot.version()), below, 1, Some(snapshot))
             }
         };
-        let (state, steps) = self.shape.next(&below, &mut self.random, 8);
+        let (mut state, steps) = self.shape.next(&below, &mut self.random, 8);
         let propose = |changes: &Changes| match (&parent, &snapshot) {
             (Parent::Proposal(parent), _) => parent.proposal.propose(changes),
             (_, Some(snapshot)) => self.db().propose(snapshot, changes),
@@ -258,6 +259,9 @@ impl Machine {
             assert!(matches!(propose(&wrong), Err(Error::SlotWithoutAccount { address }) if address == *missing));
         }
         self.shape.compare(&proposal, &state);
+        if self.random.one_in(2) {
+            self.seal(&proposal, &mut state, steps.iter().any(|step| matches!(step, Step::Block(_))));
+        }
         self.counts.proposals += 1;
         self.counts.deepest = self.counts.deepest.max(depth);
         let forked = Rc::new(Forked { proposal, state, parent, committed: Cell::new(None), depth });
@@ -265,6 +269,19 @@ impl Machine {
             self.drop_proposal();
         }
         self.proposals.push(forked);
+    }
+
+    /// Metadata come once: with the changes or after them.
+    fn seal(&mut self, proposal: &Proposal, state: &mut State, has_block: bool) {
+        let (number, timestamp) = (self.random.below(4), self.random.next());
+        let block = Block { number, timestamp, ..Block::default() };
+        if !has_block {
+            proposal.seal(block).unwrap();
+            state.apply(&Step::Block(block));
+            self.counts.sealed += 1;
+            self.shape.compare(proposal, state);
+        }
+        assert!(matches!(proposal.seal(block), Err(Error::CannotSeal { number: told, .. }) if told == number));
     }
 
     /// Only a child of the newest version can be committed, once.
@@ -393,6 +410,7 @@ impl Counts {
         self.deferred += other.deferred;
         self.most_outstanding = self.most_outstanding.max(other.most_outstanding);
         self.proposals += other.proposals;
+        self.sealed += other.sealed;
         self.deepest = self.deepest.max(other.deepest);
         self.proposals_committed += other.proposals_committed;
         self.proposals_refused += other.proposals_refused;
@@ -435,7 +453,12 @@ fn run_all(count: u64, shape: fn(&mut Random) -> Shape, account_id_mask: u64, st
 fn forks_and_deferred_roots_are_as_the_model() {
     let counts = run_all(50, |_| Shape::hashed(14), u64::MAX, 250);
     if counting() {
-        assert!(counts.deepest > 4 && counts.proposals_committed > 300 && counts.proposals_refused > 300);
+        assert!(
+            counts.deepest > 4
+                && counts.sealed > 300
+                && counts.proposals_committed > 300
+                && counts.proposals_refused > 300
+        );
         assert!(counts.most_outstanding > 2 && counts.rebuilt > 10 && counts.reused_pages > 100);
         assert!(counts.proofs > 1000);
     }

@@ -933,7 +933,7 @@ fn memory_of_nodes_is_counted_once_beside_a_checkpoint() {
     assert!(db.stats().unwritten_trie_bytes >= in_memory, "{} of {in_memory}", db.stats().unwritten_trie_bytes);
 }
 
-/// A checkpoint that was asked for took all nodes in pages that were not nearly full into memory at once: the whole trie, for most.
+/// A checkpoint that was asked for took all nodes that it moved into memory at once: the whole trie, for most.
 #[test]
 fn a_sweep_minds_the_memory_that_nodes_may_take() {
     const LIMIT: u64 = 1 << 16;
@@ -956,7 +956,8 @@ fn a_sweep_minds_the_memory_that_nodes_may_take() {
     });
     let (live, used) = db.store.tries.arena.pages.lock().usage();
     assert!(live > 4 * LIMIT, "{live}: a trie of many times the limit");
-    assert!((1..2 * LIMIT).contains(&most), "{most}: a part more than the limit at most");
+    // Two of these accounts may share a part; all of them take more than twenty times the limit.
+    assert!((1..3 * LIMIT).contains(&most), "{most}: a part more than the limit at most");
     // Each time the limit is reached, nodes on the way to the part are written once more.
     assert!(3 * live > 2 * used, "{live} of {used}: all of it is packed all the same");
     assert_eq!(db.stats().unwritten_trie_bytes, 0);

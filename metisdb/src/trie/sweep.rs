@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     Loaded, Trie,
-    arena::{Arena, pages::PAGE_BYTES},
+    arena::Arena,
     draft::Tier,
     node::{Branch, Child, Leaf, Link, NodeRef, nibbles_of},
     update::Retired,
@@ -29,7 +29,6 @@ const PART_NIBBLES: usize = 2;
 
 /// Takes the nodes of one part that lie in pages less full than `full_bytes` into memory, with all that leads to them. `None`: there is none.
 pub(crate) fn sweep(arena: &Arena, trie: &Trie, part: u8, full_bytes: u64) -> Result<Option<Swept>> {
-    debug_assert!(full_bytes <= PAGE_BYTES);
     let part = [part >> 4, part & 15];
     let mut sweep = Sweep { arena, part, full_bytes, retired: Vec::new(), memory_bytes: 0 };
     let Some(top) = &trie.top else { return Ok(None) };

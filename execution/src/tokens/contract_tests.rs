@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use alloy_primitives::{Log, address};
 use metisdb::{Account, Changes, Db, Durability, Options, storage::SimulatedDisk};
-use metisdb_execution::Chain;
 use metisdb_revm::{EmptyAccounts, Overlay};
 use revm::{
     Database, DatabaseCommit,
@@ -10,7 +9,7 @@ use revm::{
 };
 
 use super::*;
-use crate::demo::{blocks, ground};
+use crate::{Chain, tokens::holders};
 
 const ALICE: Address = address!("00000000000000000000000000000000000a11ce");
 const BOB: Address = address!("0000000000000000000000000000000000000b0b");
@@ -33,7 +32,7 @@ fn word(number: u64) -> B256 {
 impl Place {
     fn new() -> Self {
         let db = Options::new().create_on(Arc::new(SimulatedDisk::new(1))).unwrap();
-        let mut changes: Changes = ground::contracts();
+        let mut changes: Changes = holders::contracts();
         for person in [ALICE, BOB] {
             changes.set_account(person, Account { balance: U256::MAX >> 8, ..Account::default() });
         }
@@ -46,15 +45,14 @@ impl Place {
             changes.set_storage(PAIR_ADDRESS, reserve_slot(token), U256::from(50_000));
         }
         db.commit(&changes, Durability::Pipelined).unwrap();
-        let chain = blocks::chain();
+        let chain = holders::chain();
         let overlay = Overlay::new(chain.reader(db.snapshot().unwrap()), EmptyAccounts::Removed);
         Self { chain, overlay, _db: db }
     }
 
     /// Calls a contract: what it answers and logs, or `None` where it refuses, and then has changed nothing.
     fn call(&mut self, caller: Address, to: Address, data: Bytes) -> Option<(Bytes, Vec<Log>)> {
-        let (parent, hash) = ground::parent(30_000_000);
-        let header = self.chain.next_header(&parent, hash, 12);
+        let header = self.chain.next_header(&holders::parent(300), B256::ZERO, 12);
         let nonce = self.overlay.basic(caller).unwrap().unwrap().nonce;
         let transaction = TxEnv::builder()
             .caller(caller)

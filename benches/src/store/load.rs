@@ -8,7 +8,8 @@ use std::{
 use metisdb::{Account, Changes, Db, Durability, Options};
 use serde::Serialize;
 
-use crate::{Result, keys::KeySpace, progress, system};
+use super::keys::KeySpace;
+use crate::{Result, progress, system};
 
 /// Most changes in a commit.
 pub(crate) const COMMIT_CHANGES: u64 = 50_000;

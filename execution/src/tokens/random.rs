@@ -4,16 +4,16 @@ use std::num::Wrapping;
 
 /// A generator (SplitMix64). Good enough to choose by; nothing secret depends on it.
 #[derive(Clone, Debug)]
-pub(super) struct Random(Wrapping<u64>);
+pub struct Random(Wrapping<u64>);
 
 impl Random {
     /// Begins with a seed.
-    pub(super) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(Wrapping(seed))
     }
 
     /// All 64 bits.
-    pub(super) fn bits(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 += 0x9e37_79b9_7f4a_7c15;
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)) * Wrapping(0xbf58_476d_1ce4_e5b9);
@@ -22,17 +22,17 @@ impl Random {
     }
 
     /// A number below `bound`, which is not zero.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// True once in `times`.
-    pub(super) fn once_in(&mut self, times: u64) -> bool {
+    pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
     /// A number below `bound` by Zipf's law: the number n comes up half as often as n/2 does.
-    pub(super) fn popular(&mut self, bound: u64) -> u64 {
+    pub fn popular(&mut self, bound: u64) -> u64 {
         let part = self.bits() as f64 / (u64::MAX as f64);
         ((bound as f64).powf(part) as u64 - 1).min(bound - 1)
     }

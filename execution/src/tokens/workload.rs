@@ -5,11 +5,13 @@ use alloy_primitives::{Address, Signature, U256};
 
 use super::{
     contracts::Call,
-    ground::{Size, holder},
+    holders::{Size, holder},
     model::{Model, Planned},
     random::Random,
 };
 
+/// Gas of a transaction of the workload, about.
+pub const GAS: u64 = 55_000;
 const CHAIN_ID: u64 = 1;
 const GAS_LIMIT: u64 = 200_000;
 const MAX_FEE: u128 = 100_000_000_000;
@@ -19,28 +21,30 @@ const UNIT: U256 = U256::from_limbs([1_000_000_000_000_000_000, 0, 0, 0]);
 
 /// Makes blocks of transactions.
 #[derive(Debug)]
-pub(super) struct Workload {
+pub struct Workload {
     size: Size,
     random: Random,
 }
 
 /// A block that is to be executed, and what must come of it.
 #[derive(Debug)]
-pub(super) struct Task {
-    pub(super) block: Block<TxEnvelope>,
-    pub(super) senders: Vec<Address>,
+pub struct Task {
+    /// With a header as it was given, which is not sealed yet.
+    pub block: Block<TxEnvelope>,
+    /// Of the transactions.
+    pub senders: Vec<Address>,
     /// Whether each transaction succeeds.
-    pub(super) outcomes: Vec<bool>,
+    pub outcomes: Vec<bool>,
 }
 
 impl Workload {
     /// Everything it makes depends on the seed alone.
-    pub(super) fn new(size: Size, seed: u64) -> Self {
+    pub fn new(size: Size, seed: u64) -> Self {
         Self { size, random: Random::new(seed) }
     }
 
     /// A block with this header. The model is where the state was, and then where it must be.
-    pub(super) fn block(&mut self, header: Header, transactions: usize, model: &mut Model) -> Task {
+    pub fn block(&mut self, header: Header, transactions: usize, model: &mut Model) -> Task {
         let mut body = BlockBody { withdrawals: Some(Default::default()), ..BlockBody::default() };
         let (mut senders, mut outcomes) = (Vec::new(), Vec::new());
         for _ in 0..transactions {
@@ -73,7 +77,7 @@ impl Workload {
 }
 
 /// A transaction without a sound signature: the executor is told who sent it, as a node is that has recovered the sender before.
-pub(super) fn transaction(nonce: u64, call: Call) -> TxEnvelope {
+fn transaction(nonce: u64, call: Call) -> TxEnvelope {
     let transaction = TxEip1559 {
         chain_id: CHAIN_ID,
         nonce,

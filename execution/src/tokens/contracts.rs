@@ -1,4 +1,4 @@
-//! The contracts of the demonstration: two tokens, and a pair by which one is swapped for the other.
+//! The contracts: two tokens, and a pair by which one is swapped for the other.
 //!
 //! Their sources are `token.evm` and `pair.evm`. Here is what the outside knows of them: where in their storage things are, and how they are called.
 
@@ -10,25 +10,39 @@ const TOKEN: &str = include_str!("token.evm");
 const PAIR: &str = include_str!("pair.evm");
 
 /// The two tokens.
-pub(super) const TOKENS: [Address; 2] = [Address::repeat_byte(0xa0), Address::repeat_byte(0xb0)];
+pub const TOKENS: [Address; 2] = [Address::repeat_byte(0xa0), Address::repeat_byte(0xb0)];
 /// Where one is swapped for the other.
-pub(super) const PAIR_ADDRESS: Address = Address::repeat_byte(0xc0);
+pub const PAIR_ADDRESS: Address = Address::repeat_byte(0xc0);
 
 const TRANSFER: [u8; 4] = [0xa9, 0x05, 0x9c, 0xbb];
 const SWAP: [u8; 4] = [0x9d, 0x98, 0x92, 0xcd];
 
 /// What is to be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+pub enum Call {
     /// Gives tokens to somebody.
-    Transfer { token: usize, to: Address, amount: U256 },
+    Transfer {
+        /// Which of the two.
+        token: usize,
+        /// Who receives.
+        to: Address,
+        /// How much.
+        amount: U256,
+    },
     /// Pays `amount` of a token for the other one, of which at least `least` must come out.
-    Swap { paid: usize, amount: U256, least: U256 },
+    Swap {
+        /// Which of the two is paid.
+        paid: usize,
+        /// How much of it.
+        amount: U256,
+        /// How much of the other one must come out.
+        least: U256,
+    },
 }
 
 impl Call {
     /// The contract that is called.
-    pub(super) fn to(self) -> Address {
+    pub fn to(self) -> Address {
         match self {
             Self::Transfer { token, .. } => TOKENS[token],
             Self::Swap { .. } => PAIR_ADDRESS,
@@ -36,7 +50,7 @@ impl Call {
     }
 
     /// The input.
-    pub(super) fn input(self) -> Bytes {
+    pub fn input(self) -> Bytes {
         match self {
             Self::Transfer { to, amount, .. } => input(TRANSFER, &[to.into_word(), amount.into()]),
             Self::Swap { paid, amount, least } => input(SWAP, &[U256::from(paid).into(), amount.into(), least.into()]),
@@ -64,7 +78,7 @@ fn entry(key: B256, mapping: B256) -> B256 {
 }
 
 /// The slot of a token that holds a balance.
-pub(super) fn balance_slot(holder: &Address) -> U256 {
+pub fn balance_slot(holder: &Address) -> U256 {
     entry(holder.into_word(), B256::ZERO).into()
 }
 
@@ -79,7 +93,7 @@ pub(super) fn token_slot(token: usize) -> U256 {
 }
 
 /// The slot of the pair that holds its reserve of a token.
-pub(super) fn reserve_slot(token: usize) -> U256 {
+pub fn reserve_slot(token: usize) -> U256 {
     U256::from(2 + token)
 }
 

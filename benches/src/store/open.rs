@@ -11,7 +11,8 @@ use std::{
 use metisdb::{Changes, Durability, Options};
 use serde::Serialize;
 
-use crate::{ChildArguments, Result, keys::KeySpace, load::COMMIT_CHANGES, progress, summary::Spread};
+use super::{ChildArguments, keys::KeySpace, load::COMMIT_CHANGES};
+use crate::{Result, progress, summary::Spread};
 
 /// How often each way of opening is measured.
 const REPEATS: u64 = 3;

@@ -4,13 +4,13 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{
+use super::{
     load::Load,
     open::Opens,
     reads::{Mode, Reads},
     roots::{Roots, UPDATES},
-    system::Hardware,
 };
+use crate::system::Hardware;
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]

@@ -1,4 +1,4 @@
-//! A file's content, unpacked if it is compressed with zstd.
+//! Files' content, unpacked where it is compressed with zstd.
 
 use std::io::{self, BufRead, Read};
 
@@ -9,8 +9,11 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// What is unpacked at once, in bytes.
 const PIECE: usize = 1 << 17;
 
-/// A reader of the content, whatever the file is called.
-pub(crate) fn content<'r>(mut packed: impl BufRead + 'r) -> io::Result<Box<dyn Read + 'r>> {
+/// A reader of the content, whatever the file is called. Reading blocks on the file.
+///
+/// # Errors
+/// Those of the file, [`io::ErrorKind::InvalidData`] where it is compressed in another way; so does reading, where it is damaged.
+pub fn content<'r>(mut packed: impl BufRead + 'r) -> io::Result<Box<dyn Read + 'r>> {
     let start = packed.fill_buf()?;
     if start.starts_with(&GZIP) {
         return Err(invalid("the file is compressed with gzip; unpack it, or compress it with zstd"));

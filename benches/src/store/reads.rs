@@ -9,12 +9,8 @@ use hashbrown::HashMap;
 use metisdb::{Key, Options, Snapshot, Value};
 use serde::Serialize;
 
-use crate::{
-    Result,
-    keys::{KeySpace, packed},
-    progress,
-    summary::Spread,
-};
+use super::keys::{KeySpace, packed};
+use crate::{Result, progress, summary::Spread};
 
 /// Keys in a call of `get_many`.
 const BATCH: usize = 64;

@@ -5,7 +5,8 @@ use std::{path::Path, time::Instant};
 use metisdb::{Changes, Db, Durability, Options};
 use serde::Serialize;
 
-use crate::{Result, keys::KeySpace, progress, summary::Spread};
+use super::keys::KeySpace;
+use crate::{Result, progress, summary::Spread};
 
 /// Slots that a block changes.
 pub(crate) const UPDATES: u64 = 10_000;
