@@ -1,6 +1,11 @@
 //! From changes to records: what they supersede is looked up, what changes nothing is dropped, and what is left is told to the trie.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    collections::{HashMap, btree_map},
+    iter::Peekable,
+    ops::Range,
+    sync::OnceLock,
+};
 
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
 
@@ -105,7 +110,7 @@ impl Staged {
 }
 
 /// What the changes do to one account, before and after.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Touched {
     address: Address,
     id: AccountId,
@@ -114,16 +119,18 @@ struct Touched {
     previous: Option<Superseded>,
     after: Option<Account>,
     wiped: bool,
+    /// Its changed slots, in [`TrieChanges::slots`].
+    slots: Range<usize>,
 }
 
-/// A slot that changes.
+/// A slot that is set or cleared; it may be so already.
 #[derive(Clone, Copy, Debug)]
-struct ChangedSlot {
-    address: Address,
+struct GivenSlot {
+    /// Of its account, among those touched.
+    account: usize,
     slot: U256,
     value: U256,
     hash: u64,
-    existed: bool,
 }
 
 /// Looks the changes up in the state that they are made on. `has_storage` tells of an account's path whether any of its slots is set;
@@ -133,18 +140,32 @@ struct ChangedSlot {
 /// Those of the changes, and corruption where a record to be superseded is damaged.
 pub(crate) fn stage(view: &View<'_>, changes: &Changes, has_storage: &dyn Fn(&B256) -> Result<bool>) -> Result<Staged> {
     check_codes(changes)?;
-    let mut staged = Staged::default();
-    let touched = touch_accounts(view, changes, has_storage, &mut staged)?;
-    let slots = stage_slots(view, changes, &touched, &mut staged)?;
-    for account in &touched {
-        stage_account(view, account, &mut staged)?;
+    let slots = changes.slots.iter().peekable();
+    let mut stage = Stage { view, changes, has_storage, slots, new_ids: HashMap::new(), staged: Staged::default() };
+    // A few accounts at a time with all their slots: what is known of them meanwhile stays in the processor's cache.
+    for batch in addresses(changes).chunks(BATCH) {
+        stage.accounts(batch)?;
     }
+    let mut staged = stage.staged;
+    staged.trie.accounts.sort_unstable_by_key(|item| item.path);
     stage_codes(view, changes, &mut staged)?;
     if let Some(block) = changes.block {
         staged.records.push(stage_block(view, block)?);
     }
-    staged.trie = trie_changes(view, &touched, &slots);
     Ok(staged)
+}
+
+/// The accounts that the changes name, in order.
+fn addresses(changes: &Changes) -> Vec<Address> {
+    let mut addresses: Vec<Address> = changes.accounts.keys().chain(&changes.wiped).copied().collect();
+    for (address, _) in changes.slots.keys() {
+        if addresses.last() != Some(address) {
+            addresses.push(*address);
+        }
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
 
 /// Looks a block's metadata up in the state that they are to be written on.
@@ -167,147 +188,167 @@ fn check_codes(changes: &Changes) -> Result<()> {
     Ok(())
 }
 
-/// The accounts that the changes name, as they are and as they will be, by address.
-fn touch_accounts(
-    view: &View<'_>,
-    changes: &Changes,
-    has_storage: &dyn Fn(&B256) -> Result<bool>,
-    staged: &mut Staged,
-) -> Result<Vec<Touched>> {
-    let mut addresses: Vec<Address> = changes.accounts.keys().chain(&changes.wiped).copied().collect();
-    addresses.extend(changes.slots.keys().map(|(address, _)| *address));
-    addresses.sort_unstable();
-    addresses.dedup();
-    let mut touched = Vec::with_capacity(addresses.len());
-    let mut new_ids = HashMap::new();
-    for batch in addresses.chunks(BATCH) {
-        let hashes: Vec<u64> = batch.iter().map(|address| view.lookup.hasher.account_id(address, 0).0).collect();
-        view.lookup.prefetch(&hashes);
-        for address in batch {
-            let account = touch_account(view, changes, *address, has_storage, &mut new_ids)?;
-            if account.salt != 0 {
-                staged.salted.push((account.id, *address));
-            }
-            touched.push(account);
+/// Staging under way.
+struct Stage<'a> {
+    view: &'a View<'a>,
+    changes: &'a Changes,
+    has_storage: &'a dyn Fn(&B256) -> Result<bool>,
+    /// Those of accounts that are still to come.
+    slots: Peekable<btree_map::Iter<'a, (Address, U256), U256>>,
+    /// Ids that accounts of these changes take.
+    new_ids: HashMap<AccountId, Address>,
+    staged: Staged,
+}
+
+impl Stage<'_> {
+    /// Stages some accounts, the next ones in order, and their slots.
+    fn accounts(&mut self, addresses: &[Address]) -> Result<()> {
+        let hashes: Vec<u64> =
+            addresses.iter().map(|address| self.view.lookup.hasher.account_id(address, 0).0).collect();
+        self.view.lookup.prefetch(&hashes);
+        let mut touched = addresses.iter().map(|address| self.touch(*address)).collect::<Result<Vec<_>>>()?;
+        while self.slots(&mut touched)? {}
+        for account in &touched {
+            self.account(account)?;
         }
+        self.tell_trie(touched);
+        Ok(())
     }
-    Ok(touched)
-}
 
-fn touch_account(
-    view: &View<'_>,
-    changes: &Changes,
-    address: Address,
-    has_storage: &dyn Fn(&B256) -> Result<bool>,
-    new_ids: &mut HashMap<AccountId, Address>,
-) -> Result<Touched> {
-    let known = view.find_account(&address)?;
-    let (before, salt) = match known.map(|known| known.body) {
-        Some(Body::Account { stored, .. }) => (Some(stored), stored.salt),
-        Some(Body::AccountDeleted { salt, .. }) => (None, salt),
-        _ => (None, free_salt(view, &address, new_ids)?),
-    };
-    let after = match changes.accounts.get(&address) {
-        Some(after) => *after,
-        None => before.map(|stored| stored.account),
-    };
-    let wiped = before.is_some()
-        && changes.wiped.contains(&address)
-        && has_storage(&view.commitment.paths(&[address.as_slice()])[0])?;
-    Ok(Touched {
-        address,
-        id: view.lookup.hasher.account_id(&address, salt),
-        salt,
-        before,
-        previous: known.and_then(|known| known.superseded),
-        after,
-        wiped,
-    })
-}
-
-/// The smallest salt under which a new account's id is not taken, by a known account or by one of the same changes.
-fn free_salt(view: &View<'_>, address: &Address, new_ids: &mut HashMap<AccountId, Address>) -> Result<u8> {
-    let hasher = &view.lookup.hasher;
-    for salt in 0..=u8::MAX {
-        let id = hasher.account_id(address, salt);
-        let has_id = |body: &Body<'_>| match body {
-            Body::Account { address, stored } => hasher.account_id(address, stored.salt) == id,
-            Body::AccountDeleted { address, salt } => hasher.account_id(address, *salt) == id,
-            _ => false,
+    /// An account as it is and as it will be.
+    fn touch(&mut self, address: Address) -> Result<Touched> {
+        let Self { view, changes, .. } = *self;
+        let known = view.find_account(&address)?;
+        let (before, salt) = match known.map(|known| known.body) {
+            Some(Body::Account { stored, .. }) => (Some(stored), stored.salt),
+            Some(Body::AccountDeleted { salt, .. }) => (None, salt),
+            _ => (None, self.free_salt(&address)?),
         };
-        let mut salted = view.staged.iter().flat_map(|staged| &staged.salted);
-        let is_taken = salted.any(|(own, _)| *own == id) || view.find(id.0, has_id)?.is_some();
-        if !is_taken && !new_ids.contains_key(&id) {
-            new_ids.insert(id, *address);
-            return Ok(salt);
+        let id = view.lookup.hasher.account_id(&address, salt);
+        if salt != 0 {
+            self.staged.salted.push((id, address));
         }
+        let after = match changes.accounts.get(&address) {
+            Some(after) => *after,
+            None => before.map(|stored| stored.account),
+        };
+        let wiped = before.is_some()
+            && changes.wiped.contains(&address)
+            && (self.has_storage)(&view.commitment.paths(&[address.as_slice()])[0])?;
+        let previous = known.and_then(|known| known.superseded);
+        Ok(Touched { address, id, salt, before, previous, after, wiped, slots: 0..0 })
     }
-    Err(Error::LimitReached { what: "the number of accounts with one keyed hash", limit: u64::from(u8::MAX) })
-}
 
-/// Stages a record for each slot that changes.
-fn stage_slots(
-    view: &View<'_>,
-    changes: &Changes,
-    touched: &[Touched],
-    staged: &mut Staged,
-) -> Result<Vec<ChangedSlot>> {
-    let mut slots = Vec::with_capacity(changes.slots.len());
-    let mut accounts = touched.iter().peekable();
-    for ((address, slot), value) in &changes.slots {
-        // Both are in the order of addresses, and every slot's account is there.
-        while accounts.next_if(|account| account.address < *address).is_some() {}
-        let Some(account) = accounts.peek().copied() else { continue };
-        if account.after.is_none() && !value.is_zero() {
-            return Err(Error::SlotWithoutAccount { address: *address });
+    /// The smallest salt under which a new account's id is not taken, by a known account or by one of the same changes.
+    fn free_salt(&mut self, address: &Address) -> Result<u8> {
+        let hasher = &self.view.lookup.hasher;
+        for salt in 0..=u8::MAX {
+            let id = hasher.account_id(address, salt);
+            let has_id = |body: &Body<'_>| match body {
+                Body::Account { address, stored } => hasher.account_id(address, stored.salt) == id,
+                Body::AccountDeleted { address, salt } => hasher.account_id(address, *salt) == id,
+                _ => false,
+            };
+            let mut salted = self.view.staged.iter().flat_map(|staged| &staged.salted);
+            let is_taken = salted.any(|(own, _)| *own == id) || self.view.find(id.0, has_id)?.is_some();
+            if !is_taken && !self.new_ids.contains_key(&id) {
+                self.new_ids.insert(id, *address);
+                return Ok(salt);
+            }
         }
-        slots.push((account, *slot, *value, view.lookup.hasher.slot(account.id, slot)));
+        Err(Error::LimitReached { what: "the number of accounts with one keyed hash", limit: u64::from(u8::MAX) })
     }
-    let mut changed = Vec::with_capacity(slots.len());
-    staged.records.reserve(slots.len());
-    for batch in slots.chunks(BATCH) {
-        let hashes: Vec<u64> = batch.iter().map(|slot| slot.3).collect();
-        view.lookup.prefetch(&hashes);
-        for (account, slot, value, hash) in batch {
-            let (known, previous) = view.slot(account.id, slot)?;
+
+    /// Stages the next slots of these accounts, records and trie; whether there were any.
+    fn slots(&mut self, touched: &mut [Touched]) -> Result<bool> {
+        let batch = self.given_slots(touched)?;
+        let hashes: Vec<u64> = batch.iter().map(|given| given.hash).collect();
+        self.view.lookup.prefetch(&hashes);
+        let first = self.staged.trie.slots.len();
+        let mut keys = Vec::with_capacity(batch.len());
+        for GivenSlot { account, slot, value, hash } in &batch {
+            let account = &mut touched[*account];
+            let (known, previous) = self.view.slot(account.id, slot)?;
             let old = if account.wiped { U256::ZERO } else { known };
             if old == *value {
                 continue;
             }
-            changed.push(ChangedSlot {
-                address: account.address,
-                slot: *slot,
-                value: *value,
-                hash: *hash,
-                existed: !old.is_zero(),
-            });
             let body = Body::Slot { account: account.id, slot: *slot, value: *value };
-            staged.records.push(StagedRecord { hash: *hash, body, previous });
+            self.staged.records.push(StagedRecord { hash: *hash, body, previous });
+            keys.push(slot.to_be_bytes::<32>());
+            let items = &mut self.staged.trie.slots;
+            if account.slots.is_empty() {
+                account.slots = items.len()..items.len();
+            }
+            account.slots.end += 1;
+            let (key, change) = (KeyTag::of(*hash), slot_payload(*value));
+            items.push(Item { path: B256::ZERO, key, existed: !old.is_zero(), change });
+        }
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        let paths = self.view.commitment.paths(&keys);
+        self.staged.trie.slots[first..].iter_mut().zip(paths).for_each(|(item, path)| item.path = path);
+        Ok(!batch.is_empty())
+    }
+
+    /// The next slots of these accounts, as they are given.
+    fn given_slots(&mut self, touched: &[Touched]) -> Result<Vec<GivenSlot>> {
+        let mut batch = Vec::with_capacity(BATCH);
+        while batch.len() < BATCH {
+            // Both are in the order of addresses, and every slot's account is there.
+            let is_theirs = |address: &Address| touched.last().is_some_and(|last| *address <= last.address);
+            let Some(((address, slot), value)) = self.slots.next_if(|((address, _), _)| is_theirs(address)) else {
+                break;
+            };
+            let account = touched.partition_point(|account| account.address < *address);
+            let Touched { id, after, .. } = touched[account];
+            if after.is_none() && !value.is_zero() {
+                return Err(Error::SlotWithoutAccount { address: *address });
+            }
+            let hash = self.view.lookup.hasher.slot(id, slot);
+            batch.push(GivenSlot { account, slot: *slot, value: *value, hash });
+        }
+        Ok(batch)
+    }
+
+    /// Stages the account's own record and its wipe mark, where they are needed.
+    fn account(&mut self, account: &Touched) -> Result<()> {
+        let Self { view, staged, .. } = self;
+        let address = account.address;
+        let hash = view.lookup.hasher.account_id(&address, 0).0;
+        let after = account.after.map(|own| StoredAccount { account: own, salt: account.salt });
+        if after != account.before {
+            let body = match after {
+                Some(stored) => Body::Account { address, stored },
+                None => Body::AccountDeleted { address, salt: account.salt },
+            };
+            staged.records.push(StagedRecord { hash, body, previous: account.previous });
+        }
+        if account.wiped {
+            let key = RecordKey::Wipe(account.id);
+            let previous = view.find_key(&key)?.and_then(|known| known.superseded);
+            let hash = view.lookup.hasher.record(&key);
+            staged.wiped.push(account.id);
+            staged.records.push(StagedRecord { hash, body: Body::Wipe { account: account.id }, previous });
+        }
+        Ok(())
+    }
+
+    /// What the trie has to know of accounts that change or any of whose slots does.
+    fn tell_trie(&mut self, touched: Vec<Touched>) {
+        let addresses: Vec<&[u8]> = touched.iter().map(|account| account.address.as_slice()).collect();
+        let paths = self.view.commitment.paths(&addresses);
+        let TrieChanges { accounts, slots } = &mut self.staged.trie;
+        for (account, path) in touched.into_iter().zip(paths) {
+            let Touched { address, id, before, after, wiped, slots: range, .. } = account;
+            slots[range.clone()].sort_unstable_by_key(|item| item.path);
+            if before.map(|stored| stored.account) == after && range.is_empty() && !wiped {
+                continue;
+            }
+            let key = KeyTag::of(self.view.lookup.hasher.account_id(&address, 0).0);
+            let change = AccountChange { id, account: after, wiped, slots: range };
+            accounts.push(Item { path, key, existed: before.is_some(), change });
         }
     }
-    Ok(changed)
-}
-
-/// Stages the account's own record and its wipe mark, where they are needed.
-fn stage_account(view: &View<'_>, account: &Touched, staged: &mut Staged) -> Result<()> {
-    let address = account.address;
-    let hash = view.lookup.hasher.account_id(&address, 0).0;
-    let after = account.after.map(|own| StoredAccount { account: own, salt: account.salt });
-    if after != account.before {
-        let body = match after {
-            Some(stored) => Body::Account { address, stored },
-            None => Body::AccountDeleted { address, salt: account.salt },
-        };
-        staged.records.push(StagedRecord { hash, body, previous: account.previous });
-    }
-    if account.wiped {
-        let key = RecordKey::Wipe(account.id);
-        let previous = view.find_key(&key)?.and_then(|known| known.superseded);
-        let hash = view.lookup.hasher.record(&key);
-        staged.wiped.push(account.id);
-        staged.records.push(StagedRecord { hash, body: Body::Wipe { account: account.id }, previous });
-    }
-    Ok(())
 }
 
 fn stage_codes(view: &View<'_>, changes: &Changes, staged: &mut Staged) -> Result<()> {
@@ -317,34 +358,4 @@ fn stage_codes(view: &View<'_>, changes: &Changes, staged: &mut Staged) -> Resul
         }
     }
     Ok(())
-}
-
-/// What the trie has to know: every account that changes or any of whose slots does, by path.
-fn trie_changes(view: &View<'_>, touched: &[Touched], slots: &[ChangedSlot]) -> TrieChanges {
-    let keys: Vec<[u8; 32]> = slots.iter().map(|slot| slot.slot.to_be_bytes::<32>()).collect();
-    let slot_paths = view.commitment.paths(&keys.iter().map(|key| &key[..]).collect::<Vec<_>>());
-    let addresses: Vec<&[u8]> = touched.iter().map(|account| account.address.as_slice()).collect();
-    let paths = view.commitment.paths(&addresses);
-    let mut changes = TrieChanges::default();
-    let item = |(slot, path): (&ChangedSlot, B256)| {
-        let (key, change) = (KeyTag::of(slot.hash), slot_payload(slot.value));
-        Item { path, key, existed: slot.existed, change }
-    };
-    changes.slots = slots.iter().zip(slot_paths).map(item).collect();
-    let mut first = 0;
-    for (account, path) in touched.iter().zip(paths) {
-        let count = slots[first..].iter().take_while(|slot| slot.address == account.address).count();
-        let range = first..first + count;
-        first += count;
-        changes.slots[range.clone()].sort_unstable_by_key(|item| item.path);
-        let before = account.before.map(|stored| stored.account);
-        if before == account.after && range.is_empty() && !account.wiped {
-            continue;
-        }
-        let key = KeyTag::of(view.lookup.hasher.account_id(&account.address, 0).0);
-        let change = AccountChange { id: account.id, account: account.after, wiped: account.wiped, slots: range };
-        changes.accounts.push(Item { path, key, existed: before.is_some(), change });
-    }
-    changes.accounts.sort_unstable_by_key(|item| item.path);
-    changes
 }

@@ -12,6 +12,8 @@ use crate::{Result, progress, summary::Spread};
 pub(crate) const UPDATES: u64 = 10_000;
 /// Blocks of each kind.
 const BLOCKS: u64 = 30;
+/// Proposals on one trie: the first of them meet pages of its files that this process has not mapped yet.
+const PROPOSALS: u64 = 100;
 /// Streams of draws that nothing else uses.
 const FIRST_STREAM: u64 = 1 << 20;
 
@@ -39,7 +41,7 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Roots> {
     progress("roots: alone");
     let db = Options::new().checkpoint_log_bytes(u64::MAX).max_unwritten_trie_bytes(u64::MAX).open(path)?;
     let root = proposals(&db, space, FIRST_STREAM)?;
-    let alone = blocks(&db, space, FIRST_STREAM + BLOCKS)?;
+    let alone = blocks(&db, space, FIRST_STREAM + PROPOSALS)?;
     let started = Instant::now();
     db.checkpoint()?;
     let checkpoint_milliseconds = started.elapsed().as_secs_f64() * 1e3;
@@ -47,7 +49,7 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Roots> {
     progress("roots: beside checkpoints");
     // The next one begins with the first commit after the last one ended.
     let db = Options::new().checkpoint_log_bytes(1).open(path)?;
-    let beside = blocks(&db, space, FIRST_STREAM + 2 * BLOCKS)?;
+    let beside = blocks(&db, space, FIRST_STREAM + PROPOSALS + BLOCKS)?;
     let checkpoints = db.stats().checkpoints;
     db.close()?;
     Ok(Roots {
@@ -81,7 +83,7 @@ fn changes_of(space: &KeySpace, stream: u64) -> Changes {
 /// Proposals that are dropped again.
 fn proposals(db: &Db, space: &KeySpace, first_stream: u64) -> Result<Spread> {
     let mut propose = Vec::new();
-    for stream in first_stream..first_stream + BLOCKS {
+    for stream in first_stream..first_stream + PROPOSALS {
         let changes = changes_of(space, stream);
         let started = Instant::now();
         let proposal = db.propose(&db.snapshot()?, &changes)?;
