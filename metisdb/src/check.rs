@@ -87,6 +87,8 @@ pub(crate) fn check(store: &Shared, level: CheckLevel) -> Result<CheckReport> {
 /// The trie, and the roots of all versions that stay readable while they are looked at.
 fn audit_trie(store: &Shared, snapshot: &Snapshot, live: (u64, u64), report: &mut CheckReport) -> Result<()> {
     let oldest = (store.pins.horizon()..=snapshot.version()).find_map(|version| snapshot.at(version).ok());
+    // Neither expires meanwhile.
+    let _reading = (snapshot.begin_read()?, oldest.as_ref().map(Snapshot::begin_read).transpose()?);
     let oldest_version = oldest.as_ref().map_or(snapshot.version(), Snapshot::version);
     let found = audit::audit(store, snapshot, oldest_version)?;
     report.trie_nodes = found.nodes;

@@ -70,7 +70,7 @@ pub(crate) fn checkpoint(store: &Store, thoroughness: Thoroughness) -> Result<()
 
 /// What was retired from the trie at or before this sequence is needed by no trie in memory and by neither superblock (T1).
 fn reuse_floor(store: &Store, state: &CheckpointState) -> u64 {
-    let held = if probe::skip("page-reuse-holds") { u64::MAX } else { store.tries.floor() };
+    let held = if probe::skip("page-reuse-holds") { u64::MAX } else { store.tries.floor(&store.pins) };
     let on_disk = state.older_trie_sequence.min(state.newest.trie.sequence);
     if probe::skip("page-reuse-superblocks") { held } else { held.min(on_disk) }
 }

@@ -206,7 +206,24 @@ fn reclaim(store: &Store, writer: &mut Writer) {
     let horizon = store.pins.head().saturating_sub(store.options.retain_versions);
     let floor = store.pins.raise_horizon(horizon.max(store.pins.horizon()));
     writer.ledger.bury(floor);
+    let floor = expire(store, writer).unwrap_or(floor);
     store.history.forget_before(floor);
+}
+
+/// Ends the oldest snapshots while all of them hold back more than they may. Returns the floor, if it has risen.
+fn expire(store: &Store, writer: &mut Writer) -> Option<u64> {
+    let limit = store.options.max_held_back_bytes?;
+    let horizon = store.pins.horizon();
+    let mut risen = None;
+    while let Some(oldest) = store.pins.oldest_unexpired().filter(|oldest| *oldest < horizon)
+        && writer.ledger.held_back(horizon) > limit
+    {
+        let floor = store.pins.expire_before(oldest + 1);
+        tracing::warn!(version = oldest, limit, "a snapshot has expired: it held back more than it may");
+        writer.ledger.bury(floor);
+        risen = Some(floor);
+    }
+    risen
 }
 
 /// Lets go of the commit lock, counts, and starts a checkpoint if one is due.

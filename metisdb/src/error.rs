@@ -107,6 +107,14 @@ pub enum Error {
         /// The newest version.
         newest: u64,
     },
+    /// The snapshot held back more than it may ([`Options::max_held_back_bytes`](crate::Options::max_held_back_bytes)), and what it reads is gone.
+    #[error(
+        "the snapshot of version {version} has expired, as open snapshots held back too much; take a new one, and drop it sooner"
+    )]
+    SnapshotExpired {
+        /// The snapshot's version.
+        version: u64,
+    },
     /// The proposal's parent is not the newest version: another proposal was committed before, or the parent was not.
     #[error(
         "the proposal was made on {}, but the newest version is {newest}; commit its parent first, or propose the changes again on a new snapshot",

@@ -69,6 +69,11 @@ impl Ledger {
         }
     }
 
+    /// Bytes of superseded records that only open snapshots can reach: versions from `horizon` on cannot.
+    pub(crate) fn held_back(&self, horizon: u64) -> u64 {
+        self.retired.iter().take_while(|row| row.version <= horizon).map(|row| row.bytes).sum()
+    }
+
     /// An account's storage was wiped at `version`.
     pub(crate) fn wipe(&mut self, account: AccountId, version: u64) {
         self.wiped.insert(account, version);

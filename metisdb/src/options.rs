@@ -29,6 +29,7 @@ pub struct Options {
     pub(crate) max_unsynced_bytes: u64,
     pub(crate) max_unwritten_trie_bytes: u64,
     pub(crate) max_deferred_roots: usize,
+    pub(crate) max_held_back_bytes: Option<u64>,
     pub(crate) rebuild: bool,
     pub(crate) allow_network_filesystem: bool,
     /// Bits of the address hash that make the account id: tests force collisions.
@@ -51,6 +52,7 @@ impl Default for Options {
             max_unsynced_bytes: 64 << 20,
             max_unwritten_trie_bytes: 256 << 20,
             max_deferred_roots: 16,
+            max_held_back_bytes: None,
             rebuild: false,
             allow_network_filesystem: false,
             #[cfg(test)]
@@ -126,6 +128,14 @@ impl Options {
     /// there are so many. 16 by default.
     pub fn max_deferred_roots(mut self, count: usize) -> Self {
         self.max_deferred_roots = count;
+        self
+    }
+
+    /// Most bytes of superseded records that open snapshots may hold back beyond the retained versions: a commit that leaves more
+    /// ends the oldest snapshots, whose reads then fail with [`Error::SnapshotExpired`]; what a read is just looking at stays until it is done.
+    /// Without a limit by default. With one, each read is counted: give each thread a snapshot of its own.
+    pub fn max_held_back_bytes(mut self, bytes: u64) -> Self {
+        self.max_held_back_bytes = Some(bytes);
         self
     }
 

@@ -10,6 +10,10 @@
 //! Invariant P1: a sequentially consistent fence stands between the two steps of each, so either the reader sees the new horizon or the reclaimer
 //! sees the pin; never neither. Hence a record is reclaimed only if no snapshot, present or future, can reach it.
 //!
+//! Where open snapshots may hold back only so much, the oldest of them expire: the reclaimer stores the version below which all have, and a read
+//! begins by counting itself in its pin's slot and looking at that version again. The same fence stands between these two
+//! steps of each, so either the read sees that its snapshot has expired or the reclaimer sees the read, and waits for it (P2).
+//!
 //! A slot takes a cache line of its own: readers on different cores do not disturb each other.
 
 use std::sync::{
@@ -24,10 +28,22 @@ const FIRST_BLOCK: usize = 64;
 const BLOCKS: usize = 24;
 const FREE: u64 = 0;
 
-/// One registered version (stored plus one, so that zero means free).
+/// One registered version.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Slot(AtomicU64);
+struct Slot {
+    /// Plus one, so that zero means free.
+    version: AtomicU64,
+    /// Reads under way, where they are counted.
+    reading: AtomicU64,
+}
+
+impl Slot {
+    /// The version, unless the slot is free.
+    fn version(&self) -> Option<u64> {
+        self.version.load(Ordering::SeqCst).checked_sub(1)
+    }
+}
 
 /// The pin table with the range of readable versions.
 #[derive(Debug)]
@@ -39,6 +55,8 @@ pub(crate) struct Pins {
     horizon: AtomicU64,
     /// Everything superseded at or before this version may be gone.
     floor: AtomicU64,
+    /// Pins below this version have expired.
+    expired: AtomicU64,
     /// Where the next search for a free slot begins.
     hint: AtomicUsize,
 }
@@ -50,6 +68,20 @@ pub(crate) struct Pin {
     block: usize,
     slot: usize,
 }
+
+/// A read that is counted; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Reading<'p>(&'p Slot);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reading.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// The pin's version has expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expired;
 
 /// A version outside the readable range, which goes from `oldest` to `newest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +97,7 @@ impl Pins {
             head: AtomicU64::new(head),
             horizon: AtomicU64::new(horizon),
             floor: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
             hint: AtomicUsize::new(0),
         }
     }
@@ -125,7 +158,7 @@ impl Pins {
             let slots = self.blocks[block].get_or_init(|| (0..FIRST_BLOCK << block).map(|_| Slot::default()).collect());
             for step in 0..slots.len() {
                 let slot = (start + step) % slots.len();
-                let cell = &slots[slot].0;
+                let cell = &slots[slot].version;
                 if cell.load(Ordering::Relaxed) == FREE
                     && cell.compare_exchange(FREE, version + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
                 {
@@ -139,8 +172,36 @@ impl Pins {
     /// Lets go of a pin.
     pub(crate) fn release(&self, pin: &Pin) {
         if let Some(slots) = self.blocks[pin.block].get() {
-            slots[pin.slot].0.store(FREE, Ordering::Release);
+            slots[pin.slot].version.store(FREE, Ordering::Release);
         }
+    }
+
+    /// Counts a read of a pinned version, so that what it reads stays until it ends (P2).
+    pub(crate) fn begin_read(&self, pin: &Pin) -> Result<Reading<'_>, Expired> {
+        let slots = self.blocks[pin.block].get().expect("the slots of a pin are there");
+        let slot = &slots[pin.slot];
+        slot.reading.fetch_add(1, Ordering::SeqCst);
+        let reading = Reading(slot);
+        probe::pause("read-counted");
+        fence(Ordering::SeqCst);
+        if pin.version < self.expired.load(Ordering::SeqCst) && !probe::skip("read-recheck") {
+            return Err(Expired);
+        }
+        Ok(reading)
+    }
+
+    /// All pins below a version expire, which is at or below the horizon. Returns the floor then, as [`Pins::raise_horizon`]
+    /// does; reads that are under way still hold it.
+    pub(crate) fn expire_before(&self, version: u64) -> u64 {
+        debug_assert!(version <= self.horizon(), "P2: no pin comes to be below");
+        self.expired.fetch_max(version, Ordering::SeqCst);
+        probe::pause("expired");
+        self.raise_horizon(version)
+    }
+
+    /// The version below which all pins have expired.
+    pub(crate) fn expired(&self) -> u64 {
+        self.expired.load(Ordering::SeqCst)
     }
 
     /// Raises the horizon and returns the version from which on everything must stay readable: what was
@@ -165,10 +226,27 @@ impl Pins {
         self.pinned().min()
     }
 
-    /// All pinned versions, in no particular order.
+    /// All pinned versions, in no particular order; without those that have expired, unless they are just being read.
     pub(crate) fn pinned(&self) -> impl Iterator<Item = u64> {
-        let blocks = self.blocks.iter().filter_map(OnceLock::get);
-        blocks.flat_map(|slots| slots.iter()).filter_map(|slot| slot.0.load(Ordering::SeqCst).checked_sub(1))
+        let expired = self.expired();
+        let is_held = move |slot: &Slot, version| version >= expired || slot.reading.load(Ordering::SeqCst) > 0;
+        self.slots().filter_map(move |slot| slot.version().filter(|version| is_held(slot, *version)))
+    }
+
+    /// The oldest version of a pin that has not expired.
+    pub(crate) fn oldest_unexpired(&self) -> Option<u64> {
+        let expired = self.expired();
+        self.slots().filter_map(Slot::version).filter(|version| *version >= expired).min()
+    }
+
+    /// How many pins have expired and were not released yet.
+    pub(crate) fn expired_count(&self) -> usize {
+        let expired = self.expired();
+        self.slots().filter_map(Slot::version).filter(|version| *version < expired).count()
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.blocks.iter().filter_map(OnceLock::get).flat_map(|slots| slots.iter())
     }
 }
 

@@ -101,6 +101,7 @@ impl Proposed {
 
 /// Proposes changes on a snapshot.
 pub(crate) fn propose(snapshot: &Snapshot, changes: &Changes) -> Result<Proposal> {
+    let _reading = snapshot.begin_read()?;
     make(snapshot.clone(), (&[], &[]), &*snapshot.trie()?, changes)
 }
 
@@ -134,11 +135,15 @@ impl Proposal {
         match self.inner.committed_part() {
             // Begin with the version that proposals below have become: so chains stay short, and hold nothing older.
             Some((snapshot, count)) => {
+                let _reading = snapshot.begin_read()?;
                 let below = (&staged[count..], &layers[count..]);
                 let base = self.above(&snapshot, below)?;
-                make(snapshot, below, &base, changes)
+                make(snapshot.clone(), below, &base, changes)
             }
-            None => make(snapshot.clone(), (staged, layers), held, changes),
+            None => {
+                let _reading = snapshot.begin_read()?;
+                make(snapshot.clone(), (staged, layers), held, changes)
+            }
         }
     }
 
@@ -165,8 +170,9 @@ impl Proposal {
     /// The root of an account's storage; that of the empty trie where the account does not exist or has no slots.
     ///
     /// # Errors
-    /// [`Error::Corruption`].
+    /// [`Error::Corruption`], [`Error::SnapshotExpired`]; so for all reads.
     pub fn storage_root(&self, address: &Address) -> Result<B256> {
+        let _reading = self.inner.snapshot.begin_read()?;
         let top = self.store().storage_top(&self.inner.held.trie, &self.view(), address)?;
         Ok(top.map_or_else(|| self.store().tries.commitment.root(None), |(top, _)| B256::new(*top.reference.padded())))
     }
@@ -176,19 +182,22 @@ impl Proposal {
     /// # Errors
     /// [`Error::Corruption`].
     pub fn proof(&self, address: &Address, slots: &[U256]) -> Result<AccountProof> {
+        let _reading = self.inner.snapshot.begin_read()?;
         prove::prove(&self.store().tries, &self.inner.held, &self.view(), address, slots)
     }
 
     /// An account, or `None` where it does not exist.
     ///
     /// # Errors
-    /// [`Error::Corruption`]; so for all reads.
+    /// As [`Proposal::storage_root`].
     pub fn account(&self, address: &Address) -> Result<Option<Account>> {
+        let _reading = self.inner.snapshot.begin_read()?;
         Ok(self.view().account(address)?.map(|stored| stored.account))
     }
 
     /// The value of a slot; zero where it is not set.
     pub fn storage(&self, address: &Address, slot: U256) -> Result<U256> {
+        let _reading = self.inner.snapshot.begin_read()?;
         let view = self.view();
         match view.account_id(address)? {
             Some(account) => Ok(view.slot(account, &slot)?.0),
@@ -198,16 +207,19 @@ impl Proposal {
 
     /// Whether any slot of the account is set.
     pub fn has_storage(&self, address: &Address) -> Result<bool> {
+        let _reading = self.inner.snapshot.begin_read()?;
         Ok(self.store().storage_top(&self.inner.held.trie, &self.view(), address)?.is_some())
     }
 
     /// Code by its hash; `None` where it was never stored.
     pub fn code(&self, code_hash: &B256) -> Result<Option<Bytes>> {
+        let _reading = self.inner.snapshot.begin_read()?;
         self.view().code(code_hash)
     }
 
     /// The metadata of a block.
     pub fn block(&self, number: u64) -> Result<Option<Block>> {
+        let _reading = self.inner.snapshot.begin_read()?;
         self.view().block(number)
     }
 
@@ -220,8 +232,9 @@ impl Proposal {
     /// committed with the changes, and until then are read through this proposal and those on it. Blocks on this proposal's commit.
     ///
     /// # Errors
-    /// [`Error::CannotSeal`] where the changes have a block already, or are committed; [`Error::Corruption`].
+    /// [`Error::CannotSeal`] where the changes have a block already, or are committed; [`Error::Corruption`], [`Error::SnapshotExpired`].
     pub fn seal(&self, block: Block) -> Result<()> {
+        let _reading = self.inner.snapshot.begin_read()?;
         let refuse = |reason| Err(Error::CannotSeal { number: block.number, reason });
         // Who commits holds it while the records are counted, written and entered.
         let _new = self.inner.new.lock();

@@ -17,6 +17,7 @@ use crate::{
 /// The accounts of a snapshot by the Keccak-256 hash of their address: [`Snapshot::accounts`].
 #[derive(Debug)]
 pub struct Accounts<'s> {
+    snapshot: &'s Snapshot,
     leaves: Leaves<'s>,
     view: View<'s>,
     from: B256,
@@ -29,10 +30,11 @@ impl<'s> Accounts<'s> {
         let trie = snapshot.trie()?;
         let arena: &'s Arena = &snapshot.store().tries.arena;
         let leaves = Leaves::new(arena, trie.trie.top.as_ref(), u32::MAX, from);
-        Ok(Self { leaves, view: snapshot.view(), from, _trie: trie })
+        Ok(Self { snapshot, leaves, view: snapshot.view(), from, _trie: trie })
     }
 
     fn advance(&mut self) -> Result<Option<(B256, Address, Account)>> {
+        let _reading = self.snapshot.begin_read()?;
         while let Some(met) = self.leaves.next().transpose()? {
             let (path, address, stored) = self.view.account_of_leaf(met.leaf.key, &met.prefix)?;
             if path >= self.from {
@@ -54,6 +56,7 @@ impl Iterator for Accounts<'_> {
 /// The slots of an account by the Keccak-256 hash of their number: [`Snapshot::slots`].
 #[derive(Debug)]
 pub struct Slots<'s> {
+    snapshot: &'s Snapshot,
     leaves: Leaves<'s>,
     view: View<'s>,
     account: Option<AccountId>,
@@ -69,10 +72,11 @@ impl<'s> Slots<'s> {
         let (top, birth) = top.map_or((None, 0), |(top, birth)| (Some(top), birth));
         let arena: &'s Arena = &snapshot.store().tries.arena;
         let leaves = Leaves::new(arena, top.as_deref(), birth, from);
-        Ok(Self { leaves, account: view.account_id(address)?, view, from, _trie: trie })
+        Ok(Self { snapshot, leaves, account: view.account_id(address)?, view, from, _trie: trie })
     }
 
     fn advance(&mut self) -> Result<Option<(B256, U256, U256)>> {
+        let _reading = self.snapshot.begin_read()?;
         let Some(account) = self.account else { return Ok(None) };
         while let Some(met) = self.leaves.next().transpose()? {
             let (path, slot, value) = self.view.slot_of_leaf(account, met.leaf.key, &met.prefix)?;

@@ -162,7 +162,7 @@ pub(crate) fn trie_from(store: &Store, newest: u64, base: &HeldTrie, version: u6
     let from = store.view(newest, &[]);
     let changes = changes_between(&from, &store.view(version, &[]), &keys, &salted)?;
     let new = store.tries.update(&base.trie, &changes, &from)?;
-    Ok(base.derive(new.trie))
+    Ok(base.derive_for(version, new.trie))
 }
 
 /// The block that was committed with a version that the caller has pinned.

@@ -9,7 +9,7 @@ use crate::{
     key::RecordKey,
     log::record::Body,
     lookup::Lookup,
-    pins::Pin,
+    pins::{Expired, Pin, Reading},
     proof::AccountProof,
     prove,
     range::{Accounts, Slots},
@@ -31,7 +31,8 @@ const BATCH: usize = 32;
 ///
 /// # Errors
 /// Every read fails with [`Error::Corruption`](crate::Error::Corruption), and never returns a wrong value, where the bytes
-/// on disk were damaged.
+/// on disk were damaged; with [`Error::SnapshotExpired`] where open snapshots held back more than
+/// [`Options::max_held_back_bytes`](crate::Options::max_held_back_bytes) allows.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pinned: Arc<Pinned>,
@@ -61,6 +62,16 @@ impl Snapshot {
         &self.pinned.store.lookup
     }
 
+    /// What is read stays until the guard is dropped. Counts nothing where snapshots do not expire.
+    #[inline]
+    pub(crate) fn begin_read(&self) -> Result<Option<Reading<'_>>> {
+        let Pinned { store, pin, .. } = &*self.pinned;
+        if store.options.max_held_back_bytes.is_none() {
+            return Ok(None);
+        }
+        store.pins.begin_read(pin).map(Some).map_err(|Expired| Error::SnapshotExpired { version: pin.version })
+    }
+
     /// The version that is read.
     pub fn version(&self) -> u64 {
         self.pinned.pin.version
@@ -68,12 +79,14 @@ impl Snapshot {
 
     /// An account, or `None` where it does not exist.
     pub fn account(&self, address: &Address) -> Result<Option<Account>> {
+        let _reading = self.begin_read()?;
         Ok(self.lookup().account_at(address, self.version())?.map(|stored| stored.account))
     }
 
     /// A storage slot; zero where it is not set.
     #[inline]
     pub fn storage(&self, address: &Address, slot: U256) -> Result<U256> {
+        let _reading = self.begin_read()?;
         match self.lookup().account_id(address)? {
             Some(account) => self.lookup().slot_at(account, &slot, self.version()),
             None => Ok(U256::ZERO),
@@ -83,6 +96,7 @@ impl Snapshot {
     /// Whether any slot of the account is set (EIP-7610 asks that of the address of a new contract). Asks the trie, as
     /// [`Snapshot::storage_root`] does.
     pub fn has_storage(&self, address: &Address) -> Result<bool> {
+        let _reading = self.begin_read()?;
         Ok(self.storage_top(address)?.is_some())
     }
 
@@ -90,6 +104,7 @@ impl Snapshot {
     ///
     /// Known for every version that was committed with its root; a root that is still being computed is waited for.
     pub fn root(&self) -> Result<B256> {
+        let _reading = self.begin_read()?;
         match self.store().history.row(self.version()).and_then(|row| row.root) {
             Some(root) => Ok(root),
             None => Ok(self.trie()?.trie.root),
@@ -102,6 +117,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Io`], and [`Error::Corruption`] where they are damaged.
     pub fn committed_block(&self) -> Result<Option<Block>> {
+        let _reading = self.begin_read()?;
         retrace::block_of(self.store(), self.version())
     }
 
@@ -110,6 +126,7 @@ impl Snapshot {
     /// Takes one walk through the trie. The trie of a version that was not the newest one when the snapshot was taken may have to
     /// be made first, from the changes since: once for this snapshot and its clones.
     pub fn storage_root(&self, address: &Address) -> Result<B256> {
+        let _reading = self.begin_read()?;
         let top = self.storage_top(address)?;
         Ok(top.map_or_else(|| self.store().tries.commitment.root(None), |(top, _)| B256::new(*top.reference.padded())))
     }
@@ -117,17 +134,20 @@ impl Snapshot {
     /// Proves an account and some of its slots, present or absent, to anyone who knows the root: [`AccountProof::verify`].
     /// Asks the trie, as [`Snapshot::storage_root`] does.
     pub fn proof(&self, address: &Address, slots: &[U256]) -> Result<AccountProof> {
+        let _reading = self.begin_read()?;
         prove::prove(&self.store().tries, &*self.trie()?, &self.view(), address, slots)
     }
 
     /// The accounts in the order of the Keccak-256 hashes of their addresses, from a hash on: hash, address, account. After an error an
     /// iterator goes on behind what it could not read, if it can.
     pub fn accounts(&self, from: B256) -> Result<Accounts<'_>> {
+        let _reading = self.begin_read()?;
         Accounts::new(self, from)
     }
 
     /// The slots of an account that are set, in the order of the Keccak-256 hashes of their numbers, from a hash on: hash, number, value.
     pub fn slots(&self, address: &Address, from: B256) -> Result<Slots<'_>> {
+        let _reading = self.begin_read()?;
         Slots::new(self, address, from)
     }
 
@@ -165,11 +185,13 @@ impl Snapshot {
 
     /// Code by its Keccak-256 hash; `None` where it was never stored. The bytes are a copy.
     pub fn code(&self, code_hash: &B256) -> Result<Option<Bytes>> {
+        let _reading = self.begin_read()?;
         Ok(self.lookup().code_at(code_hash, self.version())?.map(Bytes::copy_from_slice))
     }
 
     /// The metadata of a block, as it was given with a commit.
     pub fn block(&self, number: u64) -> Result<Option<Block>> {
+        let _reading = self.begin_read()?;
         let found = self.lookup().find_key(&RecordKey::Block(number), self.version())?;
         Ok(found.and_then(|found| match found.record.body {
             Body::Block(block) => Some(block),
@@ -185,6 +207,7 @@ impl Snapshot {
     /// Reads many keys at once, in the order given: the waits for memory overlap, so that a batch (a block
     /// access list, say) takes a fraction of the time of single reads.
     pub fn get_many(&self, keys: &[Key]) -> Result<Vec<Value>> {
+        let _reading = self.begin_read()?;
         let mut values = Vec::with_capacity(keys.len());
         let mut hashes = [0; BATCH];
         let mut accounts = [None; BATCH];

@@ -16,6 +16,8 @@ pub struct Stats {
     pub snapshots: u64,
     /// The oldest version that a snapshot holds: what was superseded since then stays on disk.
     pub oldest_snapshot: Option<u64>,
+    /// Snapshots that have expired ([`Options::max_held_back_bytes`](crate::Options::max_held_back_bytes)) and are not dropped yet.
+    pub expired_snapshots: u64,
     /// Keys in the index, deleted ones that still hide something included.
     pub keys: u64,
     /// Memory of the index in use.
@@ -42,6 +44,8 @@ pub struct Stats {
     pub live_bytes: u64,
     /// Bytes of records that only versions older than the newest can reach: what retention and open snapshots cost.
     pub history_bytes: u64,
+    /// Those of them that only open snapshots can reach.
+    pub held_back_bytes: u64,
     /// Bytes of records that went out of reach since the database was opened.
     pub reclaimed_bytes: u64,
     /// Files of the log dropped since the database was opened.
@@ -76,6 +80,7 @@ pub(crate) fn stats(store: &Shared) -> Stats {
         oldest_version: store.pins.horizon(),
         snapshots: store.pins.pinned().count() as u64,
         oldest_snapshot: store.pins.oldest_pinned(),
+        expired_snapshots: store.pins.expired_count() as u64,
         keys: index.entries,
         index_bytes: index.memory_bytes,
         segments: segments.len() as u64,
@@ -89,6 +94,7 @@ pub(crate) fn stats(store: &Shared) -> Stats {
         unwritten_trie_bytes: store.tries.unwritten_bytes(),
         live_bytes: writer.ledger.live.values().sum(),
         history_bytes: writer.ledger.retired.iter().map(|row| row.bytes).sum(),
+        held_back_bytes: writer.ledger.held_back(store.pins.horizon()),
         reclaimed_bytes: writer.ledger.reclaimed_bytes,
         dropped_segments: counters.dropped_segments.load(Ordering::Relaxed),
         dropped_bytes: counters.dropped_bytes.load(Ordering::Relaxed),

@@ -32,36 +32,34 @@ use crate::{
     },
 };
 
-/// Counts holders by the sequence that they hold.
-#[derive(Debug, Default)]
-struct Holds(Mutex<BTreeMap<u64, usize>>);
+/// What a hold is for: a sequence, and the version of the snapshot on whose behalf.
+type Held = (u64, u64);
 
-/// Keeps what was retired after its sequence; dropping it lets go.
+/// Counts holders.
+#[derive(Debug, Default)]
+struct Holds(Mutex<BTreeMap<Held, usize>>);
+
+/// Keeps what was retired after its sequence, as long as snapshots of its version have not expired; dropping it lets go.
 #[derive(Debug)]
 pub(crate) struct Hold {
     holds: Arc<Holds>,
-    sequence: u64,
+    held: Held,
 }
 
 impl Hold {
-    fn new(holds: &Arc<Holds>, sequence: u64) -> Self {
-        *holds.0.lock().entry(sequence).or_default() += 1;
-        Self { holds: holds.clone(), sequence }
-    }
-
-    /// Another one of the same sequence.
-    fn again(&self) -> Self {
-        Self::new(&self.holds, self.sequence)
+    fn new(holds: &Arc<Holds>, held: Held) -> Self {
+        *holds.0.lock().entry(held).or_default() += 1;
+        Self { holds: holds.clone(), held }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut counts = self.holds.0.lock();
-        if let Some(count) = counts.get_mut(&self.sequence) {
+        if let Some(count) = counts.get_mut(&self.held) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.sequence);
+                counts.remove(&self.held);
             }
         }
     }
@@ -85,9 +83,15 @@ pub(crate) struct HeldTrie {
 }
 
 impl HeldTrie {
-    /// Another trie that was made from this one: what it shares stays, too.
+    /// Another trie that was made from this one, for the same snapshot: what it shares stays, too.
     pub(crate) fn derive(&self, trie: Arc<Trie>) -> Arc<Self> {
-        Arc::new(Self { trie, hold: self.hold.again() })
+        self.derive_for(self.hold.held.1, trie)
+    }
+
+    /// The same for snapshots of another version.
+    pub(crate) fn derive_for(&self, version: u64, trie: Arc<Trie>) -> Arc<Self> {
+        let (sequence, _) = self.hold.held;
+        Arc::new(Self { trie, hold: Hold::new(&self.hold.holds, (sequence, version)) })
     }
 }
 
@@ -118,7 +122,7 @@ impl Tries {
     /// Begins with the trie of one version.
     pub(crate) fn new(arena: Arena, commitment: Box<dyn Commitment>, version: u64, sequence: u64, trie: Trie) -> Self {
         let holds = Arc::new(Holds::default());
-        let held = Arc::new(HeldTrie { trie: Arc::new(trie), hold: Hold::new(&holds, sequence) });
+        let held = Arc::new(HeldTrie { trie: Arc::new(trie), hold: Hold::new(&holds, (sequence, version)) });
         let current =
             Current { kept: BTreeMap::from([(version, held)]), sequence, retired_meanwhile: None, unwritten_bytes: 0 };
         Self { arena, commitment, holds, current: current.into(), reused_beside_holds: AtomicU64::new(0) }
@@ -141,7 +145,7 @@ impl Tries {
         let mut current = self.current.lock();
         current.sequence += 1;
         let sequence = current.sequence;
-        let hold = Hold::new(&self.holds, sequence);
+        let hold = Hold::new(&self.holds, (sequence, version));
         let held = Arc::new(HeldTrie { trie: new.trie, hold });
         self.retire(&mut current, new.retired, new.memory_bytes, sequence);
         current.kept.insert(version, held);
@@ -171,9 +175,9 @@ impl Tries {
         current.sequence += 1;
         let sequence = current.sequence;
         self.retire(&mut current, retired, memory_bytes, sequence);
-        let held = Arc::new(HeldTrie { trie: Arc::new(trie), hold: Hold::new(&self.holds, sequence) });
         let (version, _) = current.kept.last_key_value().expect("the newest trie is always there");
         let version = *version;
+        let held = Arc::new(HeldTrie { trie: Arc::new(trie), hold: Hold::new(&self.holds, (sequence, version)) });
         let before = current.kept.insert(version, held);
         drop(current);
         drop(before);
@@ -213,16 +217,23 @@ impl Tries {
         Ok(met.and_then(|met| Some((met.leaf.storage?, met.birth))))
     }
 
-    /// The lowest sequence that something holds: what was retired at or before it is out of reach of all tries in memory.
-    pub(crate) fn floor(&self) -> u64 {
+    /// The lowest sequence that something holds: what was retired at or before it is out of reach of all tries in memory that anybody
+    /// may read.
+    pub(crate) fn floor(&self, pins: &Pins) -> u64 {
         let current = self.current.lock().sequence;
-        self.holds.0.lock().first_key_value().map_or(current, |(sequence, _)| *sequence)
+        let expired = pins.expired();
+        // Tries of versions that have expired are read no more, unless it is just being done.
+        let read: Vec<u64> =
+            if expired > 0 { pins.pinned().filter(|version| *version < expired).collect() } else { Vec::new() };
+        let is_held = |version: &u64| *version >= expired || read.contains(version);
+        let held = self.holds.0.lock().keys().find(|(_, version)| is_held(version)).map(|(sequence, _)| *sequence);
+        held.unwrap_or(current)
     }
 
     /// Whether a trie before the newest one is held.
     pub(crate) fn is_older_held(&self) -> bool {
         let current = self.current.lock().sequence;
-        self.holds.0.lock().first_key_value().is_some_and(|(sequence, _)| *sequence < current)
+        self.holds.0.lock().first_key_value().is_some_and(|((sequence, _), _)| *sequence < current)
     }
 
     /// A checkpoint begins: from now on what it may be writing is remembered when it is retired. Returns the trie to write, its

@@ -5,6 +5,7 @@ mod arena_damage;
 mod bad_input;
 mod bookkeeping;
 mod cuts;
+mod expiry;
 mod faults;
 mod forks;
 mod histories;

@@ -819,7 +819,8 @@ fn a_chain_of_proposals_that_is_always_one_ahead_holds_nothing_old() {
     }
     let stats = db.stats();
     assert!(stats.oldest_snapshot.unwrap() + 2 >= stats.version, "{stats:?}");
-    assert!(db.store.tries.floor() + 10 > stats.version, "floor {} at {}", db.store.tries.floor(), stats.version);
+    let floor = db.store.tries.floor(&db.store.pins);
+    assert!(floor + 10 > stats.version, "floor {floor} at {}", stats.version);
     db.check(CheckLevel::Full).unwrap();
 }
 
@@ -842,7 +843,7 @@ fn a_trie_that_a_failed_checkpoint_wrote_is_not_taken_for_damage() {
         let sequence = db.store.checkpoint.lock().newest.trie.sequence;
         drop(db);
         let db = small().open_on(disk).unwrap();
-        assert_eq!(db.store.tries.floor(), sequence, "operation {failing}: made anew");
+        assert_eq!(db.store.tries.floor(&db.store.pins), sequence, "operation {failing}: made anew");
     }
     assert!(failures > 0);
 }
