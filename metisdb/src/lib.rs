@@ -16,10 +16,14 @@
 //! | `storage` | the seam: real files and maps, the simulated disk; the only place that knows the operating system |
 //! | `log` | the truth: records, frames, segments; appending and sequential reading |
 //! | `index` | from a key's hash to its newest record |
-//! | `ledger`, `pins`, `options` | what is still readable, and by whom; what the user chose |
+//! | `hash`, `trie` | hashing in lanes; nodes, the arena of pages, updates, the commitment to it all |
+//! | `ledger`, `history`, `pins`, `options` | what is still readable, and by whom; what the user chose |
 //! | `superblock`, `image` | the files that recovery starts from |
-//! | `lookup`, `store` | how a record is found; what an open database consists of |
-//! | `snapshot`, `commit`, `checkpoint`, `replay`, `recover`, `check`, `stats` | one straight line of steps each |
+//! | `lookup`, `view`, `stage` | how a record is found; the same with what is not committed yet; from changes to records |
+//! | `tries`, `store` | the tries of versions, and what holds them; what an open database consists of |
+//! | `difference`, `retrace`, `regrow` | from the trie of one version to another's; the trie when a database is opened |
+//! | `proof`, `prove` | what convinces those who trust nothing: verifying it, and making it |
+//! | `snapshot`, `range`, `commit`, `proposal`, `roots`, `checkpoint`, `replay`, `recover`, `check`, `audit`, `stats` | one straight line of steps each |
 //! | `db` | the face |
 //!
 //! The bytes and the rules are owned by `spec/`.
@@ -35,6 +39,7 @@ mod check;
 mod checkpoint;
 mod commit;
 mod db;
+mod difference;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

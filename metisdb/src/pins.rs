@@ -128,6 +128,13 @@ impl Pins {
         }
     }
 
+    /// Pins the newest version for as long as it takes: it never expires.
+    pub(crate) fn pin_newest_for_good(&self) -> Pin {
+        let pin = self.pin_newest();
+        self.slot(&pin).reading.fetch_add(1, Ordering::SeqCst);
+        pin
+    }
+
     /// Pins a given version.
     pub(crate) fn pin(&self, version: u64) -> Result<Pin, NotRetained> {
         let newest = self.head();
@@ -171,15 +178,22 @@ impl Pins {
 
     /// Lets go of a pin.
     pub(crate) fn release(&self, pin: &Pin) {
-        if let Some(slots) = self.blocks[pin.block].get() {
-            slots[pin.slot].version.store(FREE, Ordering::Release);
-        }
+        self.slot(pin).version.store(FREE, Ordering::Release);
+    }
+
+    /// Lets go of a pin that was to stay for good.
+    pub(crate) fn release_for_good(&self, pin: &Pin) {
+        self.slot(pin).reading.fetch_sub(1, Ordering::Release);
+        self.release(pin);
+    }
+
+    fn slot(&self, pin: &Pin) -> &Slot {
+        &self.blocks[pin.block].get().expect("the slots of a pin are there")[pin.slot]
     }
 
     /// Counts a read of a pinned version, so that what it reads stays until it ends (P2).
     pub(crate) fn begin_read(&self, pin: &Pin) -> Result<Reading<'_>, Expired> {
-        let slots = self.blocks[pin.block].get().expect("the slots of a pin are there");
-        let slot = &slots[pin.slot];
+        let slot = self.slot(pin);
         slot.reading.fetch_add(1, Ordering::SeqCst);
         let reading = Reading(slot);
         probe::pause("read-counted");

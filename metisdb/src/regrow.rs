@@ -10,6 +10,7 @@ use std::{
 use alloy_primitives::{Address, U256};
 
 use crate::{
+    difference::{ChangedKeys, changes_between},
     error::{Error, Result},
     key::AccountId,
     log::{
@@ -20,7 +21,6 @@ use crate::{
     },
     lookup::Lookup,
     probe,
-    retrace::{ChangedKeys, changes_between},
     superblock::{Superblock, TopReference, TrieReference},
     trie::{
         Loaded, Trie,
@@ -48,8 +48,6 @@ pub(crate) struct Known<'a> {
     pub(crate) segments: &'a [SegmentFile],
     /// Addresses of accounts with salted ids.
     pub(crate) salted: &'a HashMap<AccountId, Address>,
-    /// Keys with records behind the checkpoint.
-    pub(crate) keys: &'a ChangedKeys,
     /// The newest version.
     pub(crate) version: u64,
     /// Its root, if the log says so.
@@ -58,10 +56,16 @@ pub(crate) struct Known<'a> {
     pub(crate) spill_bytes: Option<u64>,
 }
 
-/// The trie of the newest version. `pages` are those of the image, if it was loaded.
-pub(crate) fn regrow(known: &Known<'_>, arena: Arena, scheme: Ethereum, pages: Option<Pages>) -> Result<Tries> {
+/// The trie of the newest version. `keys` are those with records behind the checkpoint; `pages` are those of the image, if it was loaded.
+pub(crate) fn regrow(
+    known: &Known<'_>,
+    keys: ChangedKeys,
+    arena: Arena,
+    scheme: Ethereum,
+    pages: Option<Pages>,
+) -> Result<Tries> {
     let sequence = known.superblock.trie.sequence;
-    match from_checkpoint(known, &arena, &scheme, pages) {
+    match from_checkpoint(known, keys, &arena, (&scheme, pages)) {
         Ok((trie, retired)) => {
             let base = Tries::new(arena, Box::new(scheme), known.version, sequence, trie.0);
             if let Some(trie) = trie.1 {
@@ -80,7 +84,12 @@ pub(crate) fn regrow(known: &Known<'_>, arena: Arena, scheme: Ethereum, pages: O
 type Grown = ((Trie, Option<Trie>), (Vec<update::Retired>, usize));
 
 /// The trie of the checkpoint, and that of the newest version if it is another.
-fn from_checkpoint(known: &Known<'_>, arena: &Arena, scheme: &Ethereum, pages: Option<Pages>) -> Result<Grown> {
+fn from_checkpoint(
+    known: &Known<'_>,
+    keys: ChangedKeys,
+    arena: &Arena,
+    (scheme, pages): (&Ethereum, Option<Pages>),
+) -> Result<Grown> {
     let superblock = known.superblock;
     if superblock.trie.top == TopReference::Absent {
         return Err(Damage::new("a trie in the arena", "none, for want of space").at("trie", arena.path(), 0));
@@ -92,13 +101,13 @@ fn from_checkpoint(known: &Known<'_>, arena: &Arena, scheme: &Ethereum, pages: O
         None => count_pages(arena, &base, superblock.trie.sequence)?,
     };
     arena.set_pages(pages)?;
-    if known.keys.is_empty() {
+    if keys.is_empty() {
         expect_root(known, &base)?;
         return Ok(((base, None), (Vec::new(), 0)));
     }
     let view = |version| View { lookup: known.lookup, commitment: scheme as &dyn Commitment, version, staged: &[] };
     let from = view(superblock.checkpoint_version);
-    let changes = changes_between(&from, &view(known.version), known.keys, known.salted)?;
+    let changes = changes_between(&from, &view(known.version), keys, known.salted)?;
     let updated = update::update(arena, scheme, &base, &changes, &from)?;
     expect_root(known, &updated.trie)?;
     Ok(((base, Some(updated.trie)), (updated.retired, updated.memory_bytes)))

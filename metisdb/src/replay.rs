@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::{
+    difference::ChangedKeys,
     error::{Error, Result},
     history::{History, VersionRow},
     image::{self, Books},
@@ -31,7 +32,6 @@ use crate::{
     options::Options,
     pins::Pins,
     regrow::{self, Known},
-    retrace::ChangedKeys,
     roots::PendingRoots,
     storage::{Lock, Storage},
     store::{CheckpointState, Counters, Store, Writer},
@@ -39,6 +39,9 @@ use crate::{
     trie::arena::{Arena, pages::Pages},
     tries::Tries,
 };
+
+/// How many records' look-ups are under way at once.
+const BATCH: usize = 32;
 
 /// A store being brought up to date.
 #[derive(Debug)]
@@ -156,13 +159,34 @@ impl Replay {
         self.ledger.bury(self.horizon);
         self.lookup.index.reserve(header.record_count as usize)?;
         let segment = self.lookup.table.segment_of(header.position).map_or(0, |segment| segment.number);
-        frame::records(header, bytes, |position, record, padded| -> Result<(), Replayed> {
-            self.replay_record(segment, position, &record, padded).map_err(Replayed::Failed)
-        })
-        .map_err(|failure| match failure {
+        let mut batch = Vec::with_capacity(BATCH);
+        let replayed = frame::records(header, bytes, |position, record, padded| -> Result<(), Replayed> {
+            batch.push((position, record, padded));
+            if batch.len() == BATCH {
+                self.replay_batch(segment, &batch).map_err(Replayed::Failed)?;
+                batch.clear();
+            }
+            Ok(())
+        });
+        replayed.map_err(|failure| match failure {
             Replayed::Failed(error) => error,
             Replayed::Damage(damage) => self.lookup.damage(damage, header.position),
-        })
+        })?;
+        self.replay_batch(segment, &batch)
+    }
+
+    /// Enters records, each with its position and padded length; the waits for what they supersede overlap.
+    fn replay_batch(&mut self, segment: u64, batch: &[(u64, Record<'_>, usize)]) -> Result<()> {
+        let hashes: Vec<u64> =
+            batch.iter().map(|(_, record, _)| self.lookup.hasher.record(&record.body.key())).collect();
+        self.lookup.prefetch(&hashes);
+        for (_, record, _) in batch {
+            record.previous.into_iter().for_each(|previous| self.lookup.table.prefetch(previous));
+        }
+        for ((position, record, padded), hash) in batch.iter().zip(hashes) {
+            self.replay_record(segment, (*position, hash), record, *padded)?;
+        }
+        Ok(())
     }
 
     fn replay_root(&mut self, header: &FrameHeader, bytes: &[u8]) -> Result<()> {
@@ -179,10 +203,16 @@ impl Replay {
     }
 
     /// Enters one record in the books and, if it is newer than what the index has, in the index.
-    fn replay_record(&mut self, segment: u64, position: u64, record: &Record<'_>, padded: usize) -> Result<()> {
+    fn replay_record(
+        &mut self,
+        segment: u64,
+        (position, hash): (u64, u64),
+        record: &Record<'_>,
+        padded: usize,
+    ) -> Result<()> {
         self.ledger.add(segment, padded);
         let key = record.body.key();
-        let indexed = self.lookup.find_key(&key, u64::MAX)?;
+        let indexed = self.lookup.find(hash, u64::MAX, |body| body.key() == key)?;
         let previous = Self::superseded(&self.lookup, self.from_image, record, indexed)?;
         if let Some((old, superseded)) = &previous {
             self.ledger.retire(record.version, *old, superseded.body.padded_bytes());
@@ -204,7 +234,6 @@ impl Replay {
             _ => {}
         }
         // V4: the index names the record with the highest version.
-        let hash = self.lookup.hasher.record(&key);
         match indexed {
             Some(found) if (found.record.version, found.position) >= (record.version, position) => {}
             Some(found) => {
@@ -259,17 +288,17 @@ impl Replay {
         }
         let arena = Arena::open(self.lookup.storage.clone(), newest.identity, !writes)?;
         let scheme = self.options.scheme();
+        let keys = std::mem::take(&mut self.keys);
         let known = Known {
             lookup: &self.lookup,
             superblock: newest,
             segments,
             salted: &self.ledger.salted,
-            keys: &self.keys,
             version,
             root: self.versions.back().and_then(|row| row.root),
             spill_bytes: writes.then_some(self.options.max_unwritten_trie_bytes),
         };
-        let tries = regrow::regrow(&known, arena, scheme, self.pages.take())?;
+        let tries = regrow::regrow(&known, keys, arena, scheme, self.pages.take())?;
         let history = History::new(std::mem::take(&mut self.versions));
         history.set_root(version, tries.newest().1.trie.root);
         Ok((tries, history))

@@ -4,16 +4,11 @@
 //! Recovery goes forwards, from the checkpoint's trie to the newest version, in one update. A snapshot of an older version, whose trie
 //! nobody kept, goes backwards.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
-
-use alloy_primitives::{Address, U256};
+use std::sync::Arc;
 
 use crate::{
+    difference::{ChangedKeys, changes_between},
     error::Result,
-    key::AccountId,
     log::{
         Damage,
         frame::{self, FrameHeader, FrameKind},
@@ -23,117 +18,9 @@ use crate::{
     lookup::Lookup,
     roots,
     store::Store,
-    trie::{
-        node::KeyTag,
-        update::{AccountChange, Item, TrieChanges, slot_payload},
-    },
     tries::HeldTrie,
     types::Block,
-    view::View,
 };
-
-/// Keys of the state with records in some range of versions.
-#[derive(Debug, Default)]
-pub(crate) struct ChangedKeys {
-    accounts: BTreeSet<Address>,
-    slots: BTreeMap<AccountId, BTreeSet<U256>>,
-    /// With the version of the first wipe.
-    wiped: BTreeMap<AccountId, u64>,
-}
-
-impl ChangedKeys {
-    /// A record lies in the range.
-    pub(crate) fn add(&mut self, record: &Record<'_>) {
-        match record.body {
-            Body::Account { address, .. } | Body::AccountDeleted { address, .. } => {
-                self.accounts.insert(address);
-            }
-            Body::Slot { account, slot, .. } => {
-                self.slots.entry(account).or_default().insert(slot);
-            }
-            Body::Wipe { account } => {
-                let first = self.wiped.entry(account).or_insert(record.version);
-                *first = record.version.min(*first);
-            }
-            Body::Code { .. } | Body::Block(_) | Body::Root { .. } => {}
-        }
-    }
-
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.accounts.is_empty() && self.slots.is_empty() && self.wiped.is_empty()
-    }
-}
-
-/// What has to change in the trie of `from` to make it that of `to`. Where an account was wiped in between, `keys` names all slots that it
-/// has in `to`. Keys that changed only later than both do no harm.
-pub(crate) fn changes_between(
-    from: &View<'_>,
-    to: &View<'_>,
-    keys: &ChangedKeys,
-    salted: &HashMap<AccountId, Address>,
-) -> Result<TrieChanges> {
-    let none = BTreeSet::new();
-    let mut changes = TrieChanges::default();
-    for (id, address) in accounts(from.lookup, keys, salted)? {
-        let before = from.account(&address)?.map(|stored| stored.account);
-        let account = to.account(&address)?.map(|stored| stored.account);
-        if before.is_none() && account.is_none() {
-            continue;
-        }
-        let wiped = keys.wiped.get(&id).is_some_and(|first| *first <= from.version.max(to.version));
-        let first = changes.slots.len();
-        for slot in keys.slots.get(&id).unwrap_or(&none).iter().filter(|_| account.is_some()) {
-            let old = if wiped { U256::ZERO } else { from.slot(id, slot)?.0 };
-            let (value, _) = to.slot(id, slot)?;
-            if old != value {
-                let path = from.commitment.paths(&[&slot.to_be_bytes::<32>()])[0];
-                let key = KeyTag::of(from.lookup.hasher.slot(id, slot));
-                changes.slots.push(Item { path, key, existed: !old.is_zero(), change: slot_payload(value) });
-            }
-        }
-        let slots = first..changes.slots.len();
-        if before == account && slots.is_empty() && !wiped {
-            continue;
-        }
-        changes.slots[slots.clone()].sort_unstable_by_key(|item| item.path);
-        let path = from.commitment.paths(&[address.as_slice()])[0];
-        let key = KeyTag::of(from.lookup.hasher.account_id(&address, 0).0);
-        let change = AccountChange { id, account, wiped, slots };
-        changes.accounts.push(Item { path, key, existed: before.is_some(), change });
-    }
-    changes.accounts.sort_unstable_by_key(|item| item.path);
-    Ok(changes)
-}
-
-/// The accounts that the keys belong to.
-fn accounts(
-    lookup: &Lookup,
-    keys: &ChangedKeys,
-    salted: &HashMap<AccountId, Address>,
-) -> Result<BTreeMap<AccountId, Address>> {
-    let mut accounts = BTreeMap::new();
-    for address in &keys.accounts {
-        if let Some(id) = lookup.known_account_id(address)? {
-            accounts.insert(id, *address);
-        }
-    }
-    for id in keys.slots.keys().chain(keys.wiped.keys()) {
-        if accounts.contains_key(id) {
-            continue;
-        }
-        let address = match salted.get(id) {
-            Some(address) => Some(*address),
-            None => lookup.address_of_plain_id(*id)?,
-        };
-        let address = address.ok_or_else(|| {
-            let expected = format!("an account with id {:016x}", id.0);
-            Damage::new(expected, "none").at("log", lookup.storage.path(), 0)
-        })?;
-        accounts.insert(*id, address);
-    }
-    Ok(accounts)
-}
 
 /// The trie of a version that the caller has pinned: kept, or made from the newest one.
 pub(crate) fn trie_at(store: &Store, version: u64) -> Result<Arc<HeldTrie>> {
@@ -160,7 +47,7 @@ pub(crate) fn trie_from(store: &Store, newest: u64, base: &HeldTrie, version: u6
     }
     let salted = store.writer.lock().ledger.salted.clone();
     let from = store.view(newest, &[]);
-    let changes = changes_between(&from, &store.view(version, &[]), &keys, &salted)?;
+    let changes = changes_between(&from, &store.view(version, &[]), keys, &salted)?;
     let new = store.tries.update(&base.trie, &changes, &from)?;
     Ok(base.derive_for(version, new.trie))
 }

@@ -115,9 +115,9 @@ pub(crate) fn commit_deferred(
     let before = store.pins.head();
     let staged = stage::stage(&store.view(before, &[]), changes, &|_| Ok(true))?;
     let appended = commit::append(store, &mut writer, &staged, None, durability)?;
-    let pin = store.pins.pin_newest();
+    let pin = store.pins.pin_newest_for_good();
     if probe::skip("deferred-pin") {
-        store.pins.release(&pin);
+        store.pins.release_for_good(&pin);
     }
     let root = DeferredRoot { store: store.clone(), version: appended.version };
     let staged = Arc::new(staged);
@@ -156,7 +156,7 @@ fn settle_next(store: &Store, upto: u64) -> Result<bool> {
     let Some(pending) = taken else { return Ok(false) };
     match compute(store, &pending) {
         Ok(()) => {
-            store.pins.release(&pending.pin);
+            store.pins.release_for_good(&pending.pin);
             Ok(true)
         }
         Err(error) => {

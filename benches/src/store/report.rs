@@ -92,6 +92,7 @@ fn write_roots(f: &mut fmt::Formatter<'_>, roots: &Roots) -> fmt::Result {
     row(f, "the same on a trie in memory, block by block", &format!("{:.1}", roots.propose))?;
     row(f, "commit the proposal, durable", &format!("{:.1}", roots.commit))?;
     row(f, "both", &format!("{:.1}", roots.block))?;
+    row(f, "both, beside a reader that never ends", &format!("{:.1}", roots.block_beside_endless_reader))?;
     let label = format!("both, beside {} checkpoints", roots.checkpoints);
     row(f, &label, &format!("{:.1}", roots.block_beside_checkpoints))?;
     row(f, "a checkpoint after 30 blocks", &format!("        {:>7.0}", roots.checkpoint_milliseconds))

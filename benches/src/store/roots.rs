@@ -1,6 +1,11 @@
 //! Roots: proposals and commits of random updates, alone and beside checkpoints.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Instant,
+};
 
 use metisdb::{Changes, Db, Durability, Options};
 use serde::Serialize;
@@ -30,6 +35,8 @@ pub(crate) struct Roots {
     pub(crate) block: Spread,
     /// Both, with one automatic checkpoint after the other under way.
     pub(crate) block_beside_checkpoints: Spread,
+    /// Both, while a thread reads a snapshot from before, again and again.
+    pub(crate) block_beside_endless_reader: Spread,
     /// How many checkpoints that were.
     pub(crate) checkpoints: u64,
     /// The last checkpoint's time, alone.
@@ -42,6 +49,7 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Roots> {
     let db = Options::new().checkpoint_log_bytes(u64::MAX).max_unwritten_trie_bytes(u64::MAX).open(path)?;
     let root = proposals(&db, space, FIRST_STREAM)?;
     let alone = blocks(&db, space, FIRST_STREAM + PROPOSALS)?;
+    let endless = beside_endless_reader(&db, space)?;
     let started = Instant::now();
     db.checkpoint()?;
     let checkpoint_milliseconds = started.elapsed().as_secs_f64() * 1e3;
@@ -49,7 +57,7 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Roots> {
     progress("roots: beside checkpoints");
     // The next one begins with the first commit after the last one ended.
     let db = Options::new().checkpoint_log_bytes(1).open(path)?;
-    let beside = blocks(&db, space, FIRST_STREAM + PROPOSALS + BLOCKS)?;
+    let beside = blocks(&db, space, FIRST_STREAM + PROPOSALS + 2 * BLOCKS)?;
     let checkpoints = db.stats().checkpoints;
     db.close()?;
     Ok(Roots {
@@ -58,8 +66,30 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Roots> {
         commit: alone.commit,
         block: alone.block,
         block_beside_checkpoints: beside.block,
+        block_beside_endless_reader: endless.block,
         checkpoints,
         checkpoint_milliseconds,
+    })
+}
+
+/// Blocks beside a reader that never ends.
+fn beside_endless_reader(db: &Db, space: &KeySpace) -> Result<Blocks> {
+    let snapshot = db.snapshot()?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0;
+            while !done.load(Ordering::Relaxed) {
+                let (address, slot) = space.key(space.draw(FIRST_STREAM - 1, reads));
+                snapshot.storage(&address, slot)?;
+                reads += 1;
+            }
+            Ok::<_, metisdb::Error>(())
+        });
+        let blocks = blocks(db, space, FIRST_STREAM + PROPOSALS + BLOCKS);
+        done.store(true, Ordering::Relaxed);
+        reader.join().expect("the reader does not panic")?;
+        blocks
     })
 }
 
