@@ -59,6 +59,7 @@ pub(crate) enum Thoroughness {
 pub(crate) fn checkpoint(store: &Store, thoroughness: Thoroughness) -> Result<()> {
     store.check_writable()?;
     let mut state = store.checkpoint.lock();
+    let _unbroken = store.log.unbroken();
     take(store, &mut state, thoroughness)?;
     if thoroughness == Thoroughness::Requested && (!state.leaving.is_empty() || holds_dead_pages(store, &state)) {
         // What only the older superblock needs goes once both are newer.
@@ -414,6 +415,7 @@ pub(crate) fn relieve(store: &Store) -> Result<()> {
         return Ok(());
     }
     let mut state = store.checkpoint.lock();
+    let _unbroken = store.log.unbroken();
     // One may have ended meanwhile.
     if store.tries.unwritten_bytes() < store.options.max_unwritten_trie_bytes {
         return Ok(());
@@ -466,6 +468,7 @@ pub(crate) fn close(store: &Store) -> Result<()> {
     store.check_writable()?;
     {
         let mut writer = store.writer.lock();
+        let _unbroken = store.log.unbroken();
         let wrote = writer.tail.session_opened;
         store.log.prove(&writer.tail)?;
         store.log.sync_upto(writer.tail.position)?;

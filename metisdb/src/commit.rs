@@ -78,6 +78,7 @@ pub(crate) fn commit(store: &Shared, changes: &Changes, durability: Durability) 
     let started = Instant::now();
     let _gate = roots::close_gate(store)?;
     let mut writer = store.writer.lock();
+    let _unbroken = store.log.unbroken();
     let (_, base) = store.tries.newest();
     let view = store.view(store.pins.head(), &[]);
     let staged = stage::stage(&view, changes, &|path| Ok(store.tries.storage(&base.trie, path)?.is_some()))?;

@@ -30,6 +30,7 @@ impl Options {
     pub fn create(self, path: impl AsRef<Path>) -> Result<Db> {
         self.check()?;
         let storage = DiskStorage::create(path.as_ref(), self.allow_network_filesystem)?;
+        let storage = storage.handle_bus_errors(self.handle_bus_errors);
         self.create_on(Arc::new(storage))
     }
 
@@ -41,6 +42,7 @@ impl Options {
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         self.check()?;
         let storage = DiskStorage::open(path.as_ref(), self.allow_network_filesystem)?;
+        let storage = storage.handle_bus_errors(self.handle_bus_errors);
         self.open_on(Arc::new(storage))
     }
 
@@ -52,7 +54,7 @@ impl Options {
     /// # Errors
     /// As [`Options::open`], but never [`Error::Locked`] or [`Error::NetworkFilesystem`].
     pub fn open_read_only(self, path: impl AsRef<Path>) -> Result<Db> {
-        let storage = DiskStorage::open(path.as_ref(), true)?;
+        let storage = DiskStorage::open(path.as_ref(), true)?.handle_bus_errors(self.handle_bus_errors);
         self.open_read_only_on(Arc::new(storage))
     }
 
@@ -173,8 +175,8 @@ impl Db {
     /// # Errors
     /// Of the changes: [`Error::SlotWithoutAccount`], [`Error::CodeTooLong`], [`Error::CodeHashMismatch`]. Of the handle:
     /// [`Error::ReadOnly`], [`Error::ForkedProcess`], [`Error::Poisoned`]. Of the disk: [`Error::Io`] where it is full (repeat
-    /// the call once there is space), [`Error::Poisoned`] where it failed, [`Error::Corruption`] where a record to be superseded
-    /// is damaged. [`Error::LimitReached`].
+    /// the call once there is space) or a record to be superseded cannot be read, [`Error::Poisoned`] where it failed, [`Error::Corruption`] where
+    /// such a record is damaged. [`Error::LimitReached`].
     pub fn commit(&self, changes: &Changes, durability: Durability) -> Result<Commit> {
         commit::commit(&self.store, changes, durability)
     }

@@ -7,6 +7,8 @@
 //! * R1 (rule 10): a record's checksum is verified before its key or its version is believed; the index entry remembers that.
 //! * R2: versions fall strictly along `previous`, so every walk ends.
 //! * R3 (rule 9): a slot counts only if its record is not older than the account's last wipe at or before the version read.
+//! * R4 (rule 10): nothing of a record is believed, not even that it is another key's, before it is known that none of its pages is lost
+//!   (see `storage::is_lost`), which is asked after the last of its bytes was read.
 
 use std::{
     convert::Infallible,
@@ -16,7 +18,7 @@ use std::{
     },
 };
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 
 use crate::{
     error::{Error, Result},
@@ -28,7 +30,7 @@ use crate::{
         segment::SegmentTable,
     },
     probe,
-    storage::Storage,
+    storage::{self, Storage},
 };
 
 /// All that reading needs.
@@ -135,12 +137,13 @@ impl Lookup {
     pub(crate) fn load(&self, position: u64, verified: bool) -> Result<Record<'_>> {
         let head = self.bytes(position, record::LEAST_BYTES)?;
         let prefix = self.bytes(position, record::prefix_bytes(head))?;
-        let length = record::length(prefix).map_err(|damage| self.damage(damage, position))?;
+        let length = record::length(prefix).map_err(|damage| self.unsound(damage, position, prefix))?;
         let bytes = self.bytes(position, length)?;
         if (!verified || self.verify_every_read) && !probe::skip("record-verify") {
-            record::verify(bytes, position).map_err(|damage| self.damage(damage, position))?;
+            record::verify(bytes, position).map_err(|damage| self.unsound(damage, position, bytes))?;
         }
-        record::decode(bytes).map_err(|damage| self.damage(damage, position))
+        let record = record::decode(bytes).map_err(|damage| self.unsound(damage, position, bytes))?;
+        if storage::is_lost(bytes) { Err(self.unreadable(position)) } else { Ok(record) }
     }
 
     #[inline]
@@ -226,10 +229,14 @@ impl Lookup {
         let hash = self.hasher.slot(account, slot);
         let peeked: Result<_, Infallible> =
             self.index.find(hash, |candidate| Ok(self.peek_slot(&candidate, account, slot, version)));
-        let (own, value) = match peeked {
+        let copied = match peeked {
             Ok(None) => return Ok(U256::ZERO),
-            Ok(Some(Peek::Record(record))) => record::slot_value(record),
-            Ok(Some(Peek::Unsure)) => self.slot_at_length(account, slot, version)?,
+            Ok(Some(Peek::Record(record))) => Some(record::slot_value(record)).filter(|_| !storage::is_lost(record)),
+            Ok(Some(Peek::Unsure)) => None,
+        };
+        let (own, value) = match copied {
+            Some(copied) => copied,
+            None => self.slot_at_length(account, slot, version)?,
         };
         if self.wipes.may_contain(account) && self.is_wiped(account, own, version)? {
             return Ok(U256::ZERO);
@@ -250,7 +257,7 @@ impl Lookup {
         // SAFETY: no record is shorter, and this one was published.
         let head = unsafe { std::slice::from_raw_parts(start, record::LEAST_BYTES) };
         let Some(length) = record::length_of_slot(head, account) else {
-            return self.verify_every_read.then_some(Peek::Unsure);
+            return (self.verify_every_read || storage::is_lost(head)).then_some(Peek::Unsure);
         };
         // SAFETY: the record has that length, which is at most the room asked for.
         let bytes = unsafe { std::slice::from_raw_parts(start, length) };
@@ -258,7 +265,7 @@ impl Lookup {
             return Some(Peek::Unsure);
         }
         if !record::is_of_slot(bytes, slot) {
-            return None;
+            return storage::is_lost(bytes).then_some(Peek::Unsure);
         }
         Some(if record::version(bytes) <= version { Peek::Record(bytes) } else { Peek::Unsure })
     }
@@ -281,12 +288,11 @@ impl Lookup {
     }
 
     /// Code by its hash, if it was stored at or before the version.
-    pub(crate) fn code_at(&self, hash: &B256, version: u64) -> Result<Option<&[u8]>> {
-        let found = self.find_key(&RecordKey::Code(*hash), version)?;
-        Ok(found.and_then(|found| match found.record.body {
-            Body::Code { code, .. } => Some(code),
-            _ => None,
-        }))
+    pub(crate) fn code_at(&self, hash: &B256, version: u64) -> Result<Option<Bytes>> {
+        let Some(found) = self.find_key(&RecordKey::Code(*hash), version)? else { return Ok(None) };
+        let Body::Code { code, .. } = found.record.body else { return Ok(None) };
+        let copy = Bytes::copy_from_slice(code);
+        if storage::is_lost(code) { Err(self.unreadable(found.position)) } else { Ok(Some(copy)) }
     }
 
     /// Makes the records of these keys' hashes come closer, lines first, then records.
@@ -300,6 +306,19 @@ impl Lookup {
                 self.table.prefetch(position);
             }
         }
+    }
+
+    /// The error for a record whose bytes are not what was written: because a page of them is lost, or damaged.
+    #[cold]
+    fn unsound(&self, damage: Damage, position: u64, bytes: &[u8]) -> Error {
+        if storage::is_lost(bytes) { self.unreadable(position) } else { self.damage(damage, position) }
+    }
+
+    /// The error for a record on a lost page.
+    #[cold]
+    fn unreadable(&self, position: u64) -> Error {
+        let (path, offset) = self.table.place(&*self.storage, position);
+        storage::unreadable(&path, offset)
     }
 
     /// The error for damage at a position in the log.

@@ -32,6 +32,7 @@ pub struct Options {
     pub(crate) max_held_back_bytes: Option<u64>,
     pub(crate) rebuild: bool,
     pub(crate) allow_network_filesystem: bool,
+    pub(crate) handle_bus_errors: bool,
     /// Bits of the address hash that make the account id: tests force collisions.
     #[cfg(test)]
     pub(crate) account_id_mask: u64,
@@ -55,6 +56,7 @@ impl Default for Options {
             max_held_back_bytes: None,
             rebuild: false,
             allow_network_filesystem: false,
+            handle_bus_errors: true,
             #[cfg(test)]
             account_id_mask: u64::MAX,
             #[cfg(test)]
@@ -149,6 +151,16 @@ impl Options {
     /// Accept network and user-space filesystems for writing. Their syncs and maps cannot be trusted to keep what this crate promises.
     pub fn allow_network_filesystem(mut self, allow: bool) -> Self {
         self.allow_network_filesystem = allow;
+        self
+    }
+
+    /// Whether a page of a file that the device cannot deliver, or that was cut off, is an [`Error::Io`] of the read that needs it, instead of
+    /// the end of the process. On by default, on Linux.
+    ///
+    /// For that, the first database opened installs a handler for the signal SIGBUS. It goes on to the handler that was installed before with
+    /// everything that does not concern this crate's maps; a handler that is installed later has to do the same.
+    pub fn handle_bus_errors(mut self, handle: bool) -> Self {
+        self.handle_bus_errors = handle;
         self
     }
 

@@ -263,6 +263,7 @@ impl Proposal {
         let started = Instant::now();
         let _gate = roots::close_gate(store)?;
         let mut writer = store.writer.lock();
+        let _unbroken = store.log.unbroken();
         let newest = store.pins.head();
         let parent = self.inner.parent_version();
         let Layer { base, committed } = self.inner.own();

@@ -112,6 +112,7 @@ pub(crate) fn commit_deferred(
     let started = Instant::now();
     let gate = store.pending.gate.read();
     let mut writer = store.writer.lock();
+    let _unbroken = store.log.unbroken();
     let before = store.pins.head();
     let staged = stage::stage(&store.view(before, &[]), changes, &|_| Ok(true))?;
     let appended = commit::append(store, &mut writer, &staged, None, durability)?;
@@ -173,6 +174,7 @@ fn compute(store: &Store, pending: &Pending) -> Result<()> {
     let new = store.tries.update(&base.trie, &pending.staged.trie, &view)?;
     let root = new.trie.root;
     let mut writer = store.writer.lock();
+    let _unbroken = store.log.unbroken();
     write_root(store, &mut writer, pending.version, root);
     store.tries.install(pending.version, new, &store.pins);
     store.history.set_root(pending.version, root);

@@ -31,8 +31,8 @@ const BATCH: usize = 32;
 ///
 /// # Errors
 /// Every read fails with [`Error::Corruption`](crate::Error::Corruption), and never returns a wrong value, where the bytes
-/// on disk were damaged; with [`Error::SnapshotExpired`] where open snapshots held back more than
-/// [`Options::max_held_back_bytes`](crate::Options::max_held_back_bytes) allows.
+/// on disk were damaged; with [`Error::Io`](crate::Error::Io) where the device cannot deliver them; with [`Error::SnapshotExpired`] where open
+/// snapshots held back more than [`Options::max_held_back_bytes`](crate::Options::max_held_back_bytes) allows.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pinned: Arc<Pinned>,
@@ -186,7 +186,7 @@ impl Snapshot {
     /// Code by its Keccak-256 hash; `None` where it was never stored. The bytes are a copy.
     pub fn code(&self, code_hash: &B256) -> Result<Option<Bytes>> {
         let _reading = self.begin_read()?;
-        Ok(self.lookup().code_at(code_hash, self.version())?.map(Bytes::copy_from_slice))
+        self.lookup().code_at(code_hash, self.version())
     }
 
     /// The metadata of a block, as it was given with a commit.

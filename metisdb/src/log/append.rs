@@ -5,10 +5,15 @@
 //!   before a frame is written into the next. So `durable` moves in log order.
 //! * A2 (rule 13): space for a frame is reserved before it is written.
 //! * A3: after a failed sync nothing is acknowledged any more: the log is poisoned.
+//! * A4: nor after a panic between the first step of a commit or checkpoint and its last: a frame without a version, or half a roll, is not built upon.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
 };
 
 use parking_lot::Mutex;
@@ -96,6 +101,11 @@ impl Log {
             cause.clone()
         });
         Error::Poisoned { cause: Arc::new(cause.clone()) }
+    }
+
+    /// Makes a panic of this thread poison (A4), for as long as the value lives. To be dropped before the lock of what is changed.
+    pub(crate) fn unbroken(&self) -> Unbroken<'_> {
+        Unbroken { log: self, was_panicking: thread::panicking() }
     }
 
     /// # Errors
@@ -187,6 +197,7 @@ impl Log {
             return Ok(());
         }
         self.check_poison()?;
+        let _unbroken = self.unbroken();
         let Active { segment, appended } = self.active.lock().clone();
         let started = std::time::Instant::now();
         if !probe::skip("log-sync") {
@@ -240,6 +251,22 @@ impl Log {
         let rewritten = file.read_exact_at(&mut bytes, offset).and_then(|()| file.write_all_at(&bytes, offset));
         rewritten.map_err(|error| self.poison(error))?;
         self.sync_upto(tail.position)
+    }
+}
+
+/// See [`Log::unbroken`].
+#[derive(Debug)]
+pub(crate) struct Unbroken<'l> {
+    log: &'l Log,
+    was_panicking: bool,
+}
+
+impl Drop for Unbroken<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() && !self.was_panicking {
+            let source = Arc::new(io::Error::other("the thread that wrote panicked"));
+            let _ = self.log.poison(Error::Io { operation: "write", path: self.log.storage.path(), offset: 0, source });
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use memmap2::MmapOptions;
 
 use super::{
     Lock, Storage, StorageFile,
-    map::{Map, checked_length},
+    map::{FileRegion, Map, checked_length},
     refused,
 };
 use crate::error::{Error, Result};
@@ -32,6 +32,7 @@ const STAT_BLOCK_BYTES: u64 = 512;
 pub struct DiskStorage {
     path: PathBuf,
     folder: File,
+    handle_bus_errors: bool,
 }
 
 impl DiskStorage {
@@ -55,7 +56,7 @@ impl DiskStorage {
         {
             return Err(Error::NetworkFilesystem { path, filesystem });
         }
-        Ok(Self { path, folder })
+        Ok(Self { path, folder, handle_bus_errors: true })
     }
 
     /// Opens a folder, which is made where it is missing, together with the folders above it, and
@@ -66,6 +67,17 @@ impl DiskStorage {
     pub fn create(path: &Path, allow_network_filesystem: bool) -> Result<Self> {
         make_folder(&absolute(path)?)?;
         Self::open(path, allow_network_filesystem)
+    }
+
+    /// Whether a page that cannot be read through a map is an error of that read; else it ends the process. See
+    /// [`Options::handle_bus_errors`](crate::Options::handle_bus_errors).
+    pub fn handle_bus_errors(mut self, handle: bool) -> Self {
+        self.handle_bus_errors = handle;
+        self
+    }
+
+    fn file(&self, file: File, path: PathBuf) -> Arc<dyn StorageFile> {
+        Arc::new(DiskFile { file, path, handle_bus_errors: self.handle_bus_errors })
     }
 
     fn file_path(&self, name: &str) -> PathBuf {
@@ -121,7 +133,7 @@ impl Storage for DiskStorage {
             opened => opened,
         };
         match opened {
-            Ok(file) => Ok(Some(Arc::new(DiskFile { file, path }))),
+            Ok(file) => Ok(Some(self.file(file, path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(refused("open", &path, 0, error)),
         }
@@ -137,7 +149,7 @@ impl Storage for DiskStorage {
             .create_new(true)
             .open(&path)
             .map_err(|error| refused("create", &path, 0, error))?;
-        Ok(Arc::new(DiskFile { file, path }))
+        Ok(self.file(file, path))
     }
 
     fn remove(&self, name: &str) -> Result<()> {
@@ -207,6 +219,7 @@ impl Lock for DiskLock {}
 struct DiskFile {
     file: File,
     path: PathBuf,
+    handle_bus_errors: bool,
 }
 
 impl DiskFile {
@@ -260,7 +273,8 @@ impl StorageFile for DiskFile {
         // SAFETY: nothing makes a reference to the whole map; `Map::bytes` leaves to its callers
         // which bytes have become immutable, and the file is not cut while it is mapped.
         let region = unsafe { MmapOptions::new().len(length).map(&self.file) };
-        let region = Arc::new(region.map_err(self.failed("map", 0))?);
+        let map = region.map_err(self.failed("map", 0))?;
+        let region = Arc::new(FileRegion::new(map, self.handle_bus_errors));
         // SAFETY: the memory map has that address and length until it is dropped.
         Ok(unsafe { Map::new(region.as_ptr(), length, region) })
     }

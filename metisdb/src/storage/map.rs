@@ -4,19 +4,49 @@ use std::{fmt, io, sync::Arc};
 
 use memmap2::Mmap;
 
+#[cfg(target_os = "linux")]
+use super::bus_errors::Guard;
+
 /// What keeps the memory of a [`Map`] in place.
 pub(super) trait Region: Send + Sync {
     /// Brings a range that lies inside the region into memory, as far as that helps.
     fn populate(&self, offset: usize, length: usize);
 }
 
-impl Region for Mmap {
+/// The map of a file.
+pub(super) struct FileRegion {
+    /// Declared, and so dropped, before the map that it guards.
+    #[cfg(target_os = "linux")]
+    _guard: Option<Guard>,
+    map: Mmap,
+}
+
+impl FileRegion {
+    /// `guarded`: a page that cannot be read becomes a lost one, instead of the end of the process.
+    pub(super) fn new(map: Mmap, guarded: bool) -> Self {
+        #[cfg(not(target_os = "linux"))]
+        let _ = guarded;
+        Self {
+            // SAFETY: the map is read-only, readers go through `Map`s that hold this value, and the guard is dropped first.
+            #[cfg(target_os = "linux")]
+            _guard: guarded.then(|| unsafe { Guard::new(map.as_ptr(), map.len()) }),
+            map,
+        }
+    }
+
+    /// Where the map begins.
+    pub(super) fn as_ptr(&self) -> *const u8 {
+        self.map.as_ptr()
+    }
+}
+
+impl Region for FileRegion {
     fn populate(&self, offset: usize, length: usize) {
         // A kernel that does not know the advice, or a page that cannot be read, shows at the access.
         #[cfg(target_os = "linux")]
-        drop(self.advise_range(memmap2::Advice::PopulateRead, offset, length));
+        drop(self.map.advise_range(memmap2::Advice::PopulateRead, offset, length));
         #[cfg(not(target_os = "linux"))]
-        drop(self.advise_range(memmap2::Advice::WillNeed, offset, length));
+        drop(self.map.advise_range(memmap2::Advice::WillNeed, offset, length));
     }
 }
 

@@ -7,6 +7,8 @@
 //! Files are written with positioned writes only and read through read-only maps or positioned
 //! reads; nothing is ever written through a map.
 
+#[cfg(target_os = "linux")]
+mod bus_errors;
 mod disk;
 mod map;
 mod simulated;
@@ -18,6 +20,8 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(target_os = "linux")]
+pub(crate) use self::bus_errors::is_lost;
 pub use self::{disk::DiskStorage, map::Map, simulated::SimulatedDisk};
 use crate::error::{Error, Result};
 
@@ -95,6 +99,19 @@ pub trait StorageFile: Debug + Send + Sync {
 
     /// Maps the first `length` bytes read-only. The file must be at least that long, and stay so.
     fn map(&self, length: u64) -> Result<Map>;
+}
+
+/// Only on Linux are lost pages told from others: elsewhere a bus error ends the process.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_lost(_: &[u8]) -> bool {
+    false
+}
+
+/// The error for a read through a map that met a lost page.
+#[cold]
+pub(crate) fn unreadable(path: &Path, offset: u64) -> Error {
+    let reason = "a page behind the memory map could not be read; it is tried again when the database is opened again";
+    refused("read", path, offset, io::Error::other(reason))
 }
 
 /// The error for a refused operation on `path`.

@@ -4,13 +4,20 @@ mod algebra;
 mod arena_damage;
 mod bad_input;
 mod bookkeeping;
+#[cfg(target_os = "linux")]
+mod bus_errors;
+mod children;
 mod cuts;
 mod expiry;
 mod faults;
 mod forks;
 mod histories;
+mod interrupted;
+#[cfg(target_os = "linux")]
+mod kills;
 mod model;
 mod naive_trie;
+mod panics;
 mod processes;
 mod readers;
 mod regressions;

@@ -3,7 +3,6 @@
 use std::{
     io,
     os::unix::process::CommandExt,
-    path::Path,
     process::Command,
     sync::{
         Arc,
@@ -18,12 +17,11 @@ use parking_lot::Mutex;
 
 use super::{
     bad_input::{History, assert_says},
-    beside, disk, small, wide,
+    beside,
+    children::{part, play},
+    disk, small, wide,
 };
 use crate::{Account, Changes, CheckLevel, Durability, Error};
-
-/// Set for the process that [`a_second_process_is_told_who_holds_the_database`] starts.
-const OTHER_PROCESS: &str = "METISDB_TEST_FOLDER";
 
 #[test]
 fn a_second_writer_in_the_process_is_told_who_holds_the_database() {
@@ -45,25 +43,18 @@ fn a_second_writer_in_the_process_is_told_who_holds_the_database() {
 
 #[test]
 fn a_second_process_is_told_who_holds_the_database() {
-    if let Some(folder) = std::env::var_os(OTHER_PROCESS) {
-        let error = small().open(Path::new(&folder)).unwrap_err();
+    if let Some((folder, _)) = part() {
+        let error = small().open(&folder).unwrap_err();
         assert!(matches!(error, Error::Locked { .. }), "{error}");
         println!("answer: {error}");
-        let seen = small().open_read_only(Path::new(&folder)).unwrap().stats().version;
+        let seen = small().open_read_only(&folder).unwrap().stats().version;
         assert!((2..=3).contains(&seen), "{seen}");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let db = small().create(folder.path()).unwrap();
     let history = History::begin(&db, 3);
-    let name = "tests::processes::a_second_process_is_told_who_holds_the_database";
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(OTHER_PROCESS, folder.path())
-        .output()
-        .unwrap();
-    let answer = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{answer}{}", String::from_utf8_lossy(&output.stderr));
+    let answer = play("processes::a_second_process_is_told_who_holds_the_database", folder.path(), "");
     let expected = format!("is open for writing by process {}; close it there first", std::process::id());
     assert!(answer.contains(&expected), "{answer}");
     drop(db);

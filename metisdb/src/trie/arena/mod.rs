@@ -31,7 +31,7 @@ use crate::{
         segment::{FORMAT_VERSION, Identity},
     },
     prefetch, probe,
-    storage::{Map, Storage, StorageFile},
+    storage::{self, Map, Storage, StorageFile},
 };
 
 const MAGIC: [u8; 8] = *b"METISARN";
@@ -159,9 +159,10 @@ impl Arena {
     /// Reads the node at a place; its birth is at most `birth_limit` (T2).
     ///
     /// # Errors
-    /// Corruption where it is not what was written there.
+    /// Corruption where it is not what was written there; of the disk.
     pub(crate) fn load(&self, place: Place, birth_limit: u32) -> Result<Node> {
-        self.read(place, |bytes| self.decode(bytes, place, birth_limit))?
+        let node = self.read(place, |bytes| decode(bytes, place, birth_limit))?;
+        node.map_err(|damage| self.damage(damage, place))
     }
 
     /// Calls `reader` with the bytes from a place to the end of its page.
@@ -179,23 +180,14 @@ impl Arena {
         // SAFETY: the place comes from a verified node or superblock, or from memory, and is in use: its page is not
         // written while any trie can reach it (T1), and files of the arena are never cut. When a database is opened no page is written.
         let bytes = unsafe { extent.map.bytes(offset as usize, length as usize) };
-        Ok(reader(bytes))
+        let answer = reader(bytes);
+        if storage::is_lost(bytes) { Err(storage::unreadable(&extent.file.path(), offset)) } else { Ok(answer) }
     }
 
     #[cold]
     fn lost_extent(&self, number: u64, offset: u64) -> Error {
         let damage = Damage::new(format!("an extent {number}"), "none");
         damage.at("node", self.storage.path().join(file_name(number)), offset)
-    }
-
-    fn decode(&self, bytes: &[u8], place: Place, birth_limit: u32) -> Result<Node> {
-        let node = bytes::decode(bytes, place).and_then(|node| {
-            if node.birth <= birth_limit || probe::skip("birth-check") {
-                return Ok(node);
-            }
-            Err(Damage::new(format!("a node of generation {birth_limit} or before"), format!("{}", node.birth)))
-        });
-        node.map_err(|damage| self.damage(damage, place))
     }
 
     /// Damage of the node at a place.
@@ -365,4 +357,14 @@ impl Arena {
             )
         })
     }
+}
+
+/// The node at the front of the bytes of a place, if its birth is at most `birth_limit` (T2).
+fn decode(bytes: &[u8], place: Place, birth_limit: u32) -> Result<Node, Damage> {
+    let node = bytes::decode(bytes, place)?;
+    if node.birth > birth_limit && !probe::skip("birth-check") {
+        let expected = format!("a node of generation {birth_limit} or before");
+        return Err(Damage::new(expected, format!("{}", node.birth)));
+    }
+    Ok(node)
 }
