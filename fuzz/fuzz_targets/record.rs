@@ -1,4 +1,4 @@
-//! Arbitrary bytes as a record: an error or a record, never a panic.
+//! Arbitrary bytes as a record: an error or a record, which encodes to one that says the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
