@@ -3,9 +3,11 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `random`, `model` | numbers from a seed; the state as a few maps, with roots by `alloy-trie` |
+//! | `allocator` | what keeps opening a database cheap |
 //! | `injector` | a storage whose calls fail |
 //! | `crash` | histories cut at every operation, and what a power loss leaves |
 
+mod allocator;
 pub mod crash;
 mod injector;
 mod model;

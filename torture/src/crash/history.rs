@@ -3,7 +3,7 @@
 //! A session begins with a folder at rest (empty, closed, or as a power loss left it) and runs its actions until they end or the power is
 //! cut. One in three is killed on the way: its process ends, what it wrote stays in the page cache, and another one goes on.
 
-use std::{io::ErrorKind, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, io::ErrorKind, rc::Rc, sync::Arc};
 
 use alloy_primitives::B256;
 use metisdb::{
@@ -122,7 +122,9 @@ pub(crate) struct History {
     profile: Profile,
     /// The state of every version up to the end of the session.
     pub(crate) states: Vec<State>,
-    /// Of all codes in them.
+    /// What could come next, version by version, once it was asked for.
+    after: RefCell<BTreeMap<u64, Rc<(State, Changes)>>>,
+    /// Of all codes in the states.
     pub(crate) codes: Vec<B256>,
     /// The folder at rest when the session begins.
     start: SimulatedDisk,
@@ -149,6 +151,7 @@ impl History {
             random: Random::new(seed),
             profile: if seed.is_multiple_of(2) { Profile::Mixed } else { Profile::Churning },
             states: vec![State::empty()],
+            after: RefCell::default(),
             codes: Vec::new(),
             start: SimulatedDisk::new(seed),
             before: Known { created: false, acknowledged: 0, submitted: 0, activity: Activity::Creating },
@@ -181,9 +184,16 @@ impl History {
         Arc::new(self.start.after_power_loss(1))
     }
 
+    /// A state that could come next behind a version, and the changes that lead to it.
+    pub(crate) fn next(&self, version: u64) -> Rc<(State, Changes)> {
+        let next = || self.states[version as usize].next(&mut Random::new(version), Profile::Mixed);
+        self.after.borrow_mut().entry(version).or_insert_with(|| Rc::new(next())).clone()
+    }
+
     /// Makes up the actions of the session, and when it is killed.
     fn plan(&mut self) -> Result<(), String> {
         self.actions.clear();
+        self.after.borrow_mut().clear();
         self.kill_at = None;
         for _ in 0..5 + self.random.below(5) {
             let action = match self.random.below(12) {

@@ -5,14 +5,11 @@ use std::sync::Arc;
 use alloy_primitives::U256;
 use metisdb::{
     CheckLevel, Db, Durability, Error,
-    storage::{SimulatedDisk, StorageFile},
+    storage::SimulatedDisk,
 };
 
 use super::history::{History, Known, options};
-use crate::{
-    model::{Profile, State, address, ensure},
-    random::Random,
-};
+use crate::model::{State, address, ensure};
 
 /// Bytes in front of a segment's frames (`spec/format.md`); at this offset stands the position at which it starts.
 const START_AT: u64 = 80;
@@ -44,7 +41,7 @@ pub(crate) fn judge(left: &Arc<SimulatedDisk>, known: &Known, history: &History)
     proves(&db, &history.states[version as usize])?;
     db.check(CheckLevel::Full).map_err(|error| format!("check: {error}"))?;
     drop(db);
-    survives_again(left, version, &history.states[version as usize])?;
+    survives_again(left, version, history)?;
     Ok(operations)
 }
 
@@ -70,14 +67,15 @@ fn proves(db: &Db, state: &State) -> Result<(), String> {
 }
 
 /// What was recovered is durable: a power loss right behind changes nothing, and recovering it writes nothing. Then a commit works.
-fn survives_again(left: &SimulatedDisk, version: u64, state: &State) -> Result<(), String> {
+fn survives_again(left: &SimulatedDisk, version: u64, history: &History) -> Result<(), String> {
     let again = Arc::new(left.after_power_loss(0));
     let db = options().open_on(again.clone()).map_err(|error| format!("opening again: {error}"))?;
     ensure!(db.stats().version == version, "version {version} was recovered, {} found again", db.stats().version);
     let written = again.operations();
     ensure!(written == 0, "recovering a recovered database takes {written} operations");
-    let (next, changes) = state.next(&mut Random::new(version), Profile::Mixed);
-    let commit = db.commit(&changes, Durability::Durable).map_err(|error| format!("a commit: {error}"))?;
+    let next = history.next(version);
+    let (next, changes) = &*next;
+    let commit = db.commit(changes, Durability::Durable).map_err(|error| format!("a commit: {error}"))?;
     ensure!(commit.version() == version + 1, "the next version is {}", commit.version());
     let snapshot = db.snapshot().map_err(|error| format!("a snapshot: {error}"))?;
     next.compare(&snapshot, &next.code_hashes())
