@@ -8,7 +8,10 @@ use std::{
 };
 
 use clap::Args;
-use metisdb_torture::crash::{self, Case, Limits, Report, Tally};
+use metisdb_torture::{
+    crash::{self, Case, Limits, Report, Tally},
+    damage::{self, SMALL_CODE_BYTES},
+};
 use serde::{Deserialize, Serialize};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -31,6 +34,20 @@ pub(crate) struct CrashArguments {
     /// Judge one state again, by the name that a failure was given.
     #[arg(long)]
     replay: Option<Case>,
+}
+
+/// Options of `damage`.
+#[derive(Debug, Args)]
+pub(crate) struct DamageArguments {
+    /// Flips of the larger database.
+    #[arg(long, default_value_t = 2_000)]
+    samples: usize,
+    /// What the larger database and its flips depend on.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Bytes of code in the small database, all of whose bits in use are flipped.
+    #[arg(long, default_value_t = SMALL_CODE_BYTES)]
+    code_bytes: usize,
 }
 
 /// What the progress file holds.
@@ -61,7 +78,14 @@ pub(crate) fn crash(arguments: &CrashArguments, json: bool) -> Result<()> {
     };
     let Report { tally, next_seed, failure } = crash::enumerate(&limits, &|_| {});
     let seconds = started.elapsed().as_secs_f64();
-    progress = Progress { next_seed, seconds: progress.seconds + seconds as u64, tally: { progress.tally.add(&tally); progress.tally } };
+    progress = Progress {
+        next_seed,
+        seconds: progress.seconds + seconds as u64,
+        tally: {
+            progress.tally.add(&tally);
+            progress.tally
+        },
+    };
     if let Some(path) = &arguments.progress {
         let partial = path.with_extension("partial");
         fs::write(&partial, serde_json::to_vec_pretty(&progress)?)?;
@@ -85,10 +109,39 @@ pub(crate) fn crash(arguments: &CrashArguments, json: bool) -> Result<()> {
     }
 }
 
+/// Damaged files.
+pub(crate) fn damage(arguments: &DamageArguments, json: bool) -> Result<()> {
+    let started = Instant::now();
+    let DamageArguments { samples, seed, code_bytes } = *arguments;
+    let threads = thread::available_parallelism()?.get();
+    let report = damage::damage(&damage::Plan { code_bytes, samples, seed, threads })?;
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        let seconds = started.elapsed().as_secs_f64();
+        println!(
+            "{} wounds in {seconds:.0} s; every bit of {} bytes in use was flipped",
+            report.wounds, report.live_bytes
+        );
+        for (verdict, count) in &report.verdicts {
+            println!("  {verdict:<52}{count:>8}");
+        }
+    }
+    match report.failure {
+        None => Ok(()),
+        Some((wound, wrong)) => Err(format!("FAILED: {wound}: {wrong}").into()),
+    }
+}
+
 fn print(tally: &Tally, seconds: f64) {
     let Tally { histories, cuts, states, images, in_recovery, repeated, exhausted, .. } = tally;
-    println!("{states} crash states of {histories} whole histories in {seconds:.0} s, {:.0} a second", *states as f64 / seconds);
-    println!("  {images} distinct images; {in_recovery} left by an interrupted recovery; {repeated} met again and skipped");
+    println!(
+        "{states} crash states of {histories} whole histories in {seconds:.0} s, {:.0} a second",
+        *states as f64 / seconds
+    );
+    println!(
+        "  {images} distinct images; {in_recovery} left by an interrupted recovery; {repeated} met again and skipped"
+    );
     println!("  {cuts} operations cut, every possible state of {exhausted}");
     println!("  {} segments dropped, {} growths of the index", tally.dropped_segments, tally.index_growths);
     for (title, classes) in [("operation cut", &tally.by_operation), ("while", &tally.by_activity)] {

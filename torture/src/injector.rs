@@ -1,6 +1,7 @@
 //! A storage whose calls fail: once, or all from one on.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -37,6 +38,8 @@ struct Calls {
     plan: Option<Plan>,
     /// The first call that failed: what it was, and on which file.
     failed: Option<(&'static str, PathBuf)>,
+    /// Classes of the calls, and where in the order each is met.
+    classes: BTreeMap<String, Vec<u64>>,
 }
 
 /// Passes calls on to another storage, counts them from 0, and fails those that are planned to.
@@ -51,9 +54,9 @@ impl Injector {
         Self { inner, calls: Arc::new(Mutex::new(Calls { plan, ..Calls::default() })) }
     }
 
-    /// How many calls there were.
-    pub(crate) fn calls(&self) -> u64 {
-        self.calls.lock().count
+    /// The numbers of all calls, by operation and kind of file.
+    pub(crate) fn classes(&self) -> BTreeMap<String, Vec<u64>> {
+        self.calls.lock().classes.clone()
     }
 
     /// The first call that failed.
@@ -71,6 +74,7 @@ impl Injector {
         let mut calls = self.calls.lock();
         let number = calls.count;
         calls.count += 1;
+        calls.classes.entry(class_of(operation, path)).or_default().push(number);
         let plan = calls.plan?;
         if number < plan.at || number > plan.at && !plan.sticky {
             return None;
@@ -89,6 +93,17 @@ impl Injector {
     fn wrap(&self, file: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
         Arc::new(InjectedFile { inner: file, injector: self.clone() })
     }
+}
+
+/// An operation and the kind of file that it is on.
+pub(crate) fn class_of(operation: &str, path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let kind = match name.split('.').next() {
+        Some("index") => "image",
+        Some(kind @ ("segment" | "arena" | "superblock")) => kind,
+        _ => "folder",
+    };
+    if operation.ends_with(kind) { operation.to_string() } else { format!("{operation} {kind}") }
 }
 
 impl Fault {

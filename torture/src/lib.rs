@@ -6,9 +6,11 @@
 //! | `allocator` | what keeps opening a database cheap |
 //! | `injector` | a storage whose calls fail |
 //! | `crash` | histories cut at every operation, and what a power loss leaves |
+//! | `damage` | files whose bytes are not what was written |
 
 mod allocator;
 pub mod crash;
+pub mod damage;
 mod injector;
 mod model;
 mod random;

@@ -25,12 +25,15 @@ struct Cli {
 enum Command {
     /// Cuts the power at every operation of random histories, and during recovery.
     Crash(commands::CrashArguments),
+    /// Flips every bit of a small database, some of a larger one, and damages files in other ways.
+    Damage(commands::DamageArguments),
 }
 
 fn main() -> ExitCode {
     let Cli { command, json } = Cli::parse();
     let outcome = match command {
         Command::Crash(arguments) => commands::crash(&arguments, json),
+        Command::Damage(arguments) => commands::damage(&arguments, json),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

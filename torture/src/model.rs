@@ -45,6 +45,16 @@ pub(crate) enum Profile {
     Churning,
 }
 
+/// How much a database holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filling {
+    pub(crate) accounts: u64,
+    /// Of each account.
+    pub(crate) slots: u64,
+    pub(crate) commits: u64,
+    pub(crate) code_bytes: usize,
+}
+
 pub(crate) fn address(number: u64) -> Address {
     Address::from_slice(&mix(number + 1).to_be_bytes().repeat(3)[..20])
 }
@@ -70,6 +80,25 @@ impl State {
             Profile::Mixed => draft.mix(random),
             Profile::Churning => draft.churn(random),
         }
+        draft.state.root = draft.state.compute_root();
+        (draft.state, draft.changes)
+    }
+
+    /// The next state of a database that is filled: nothing is deleted, half of the slots are set anew in each round.
+    pub(crate) fn fill(&self, random: &mut Random, filling: &Filling, round: u64) -> (Self, Changes) {
+        let mut draft = Draft { state: self.clone(), changes: Changes::new() };
+        for number in 0..filling.accounts {
+            draft.set_account(address(number), random);
+            for index in 0..filling.slots {
+                if round == 0 || random.one_in(2) {
+                    draft.put_slot(address(number), slot(index), random.wide() >> random.below(200) as usize);
+                }
+            }
+        }
+        let bytes = filling.code_bytes / filling.commits as usize;
+        let code = (0..bytes.div_ceil(32)).flat_map(|_| random.wide().to_be_bytes::<32>()).take(bytes).collect();
+        draft.put_code(code);
+        draft.set_block(random);
         draft.state.root = draft.state.compute_root();
         (draft.state, draft.changes)
     }
@@ -126,6 +155,33 @@ impl State {
         }
     }
 
+    /// The keys that are set, and for each account one that is not.
+    pub(crate) fn own_keys(&self) -> Vec<Key> {
+        let accounts = self
+            .accounts
+            .keys()
+            .flat_map(|address| [Key::Account(*address), Key::Storage(*address, U256::MAX - U256::ONE)]);
+        let slots = self.slots.keys().map(|(address, slot)| Key::Storage(*address, *slot));
+        accounts.chain(slots).chain(self.codes.keys().map(|hash| Key::Code(*hash))).collect()
+    }
+
+    /// Each account with its slots.
+    pub(crate) fn storages(&self) -> BTreeMap<Address, Vec<U256>> {
+        let mut storages: BTreeMap<Address, Vec<U256>> = BTreeMap::new();
+        for (address, slot) in self.slots.keys() {
+            storages.entry(*address).or_default().push(*slot);
+        }
+        storages
+    }
+
+    pub(crate) fn account(&self, address: &Address) -> Option<Account> {
+        self.accounts.get(address).copied()
+    }
+
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (&u64, &Block)> {
+        self.blocks.iter()
+    }
+
     pub(crate) fn code_hashes(&self) -> Vec<B256> {
         self.codes.keys().copied().collect()
     }
@@ -173,9 +229,7 @@ impl Draft {
             }
             self.set_account(address, random);
             for index in 0..CHURNED_SLOTS {
-                self.state.slots.insert((address, slot(index)), random.wide());
-                let value = self.state.slots[&(address, slot(index))];
-                self.changes.set_storage(address, slot(index), value);
+                self.put_slot(address, slot(index), random.wide());
             }
         }
     }
@@ -201,6 +255,10 @@ impl Draft {
             2 => U256::from(random.below(300)),
             _ => random.wide(),
         };
+        self.put_slot(address, slot, value);
+    }
+
+    fn put_slot(&mut self, address: Address, slot: U256, value: U256) {
         self.changes.set_storage(address, slot, value);
         if value.is_zero() {
             self.state.slots.remove(&(address, slot));
@@ -223,7 +281,10 @@ impl Draft {
     /// Fills segments: now and then the code is longer than one.
     fn store_code(&mut self, random: &mut Random) {
         let bytes = if random.one_in(12) { 70_000 } else { 1 + random.below(12_000) as usize };
-        let code: Bytes = vec![random.below(6) as u8; bytes].into();
+        self.put_code(vec![random.below(6) as u8; bytes].into());
+    }
+
+    fn put_code(&mut self, code: Bytes) {
         let hash = keccak256(&code);
         self.changes.set_code(hash, code.clone());
         self.state.codes.insert(hash, code);

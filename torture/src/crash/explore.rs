@@ -14,7 +14,7 @@ use super::{
     judge::judge,
     tally::Tally,
 };
-use crate::random::mix;
+use crate::{injector::class_of, random::mix};
 
 /// Parts up to which each of their subsets is a state.
 const EXHAUSTIVE_PARTS: usize = 6;
@@ -103,13 +103,7 @@ impl<'s> Explorer<'s> {
     }
 
     /// Judges what the last cut of the case leaves of the disk, unless it was judged before.
-    fn visit(
-        &mut self,
-        disk: &SimulatedDisk,
-        history: &History,
-        known: &Known,
-        class: &Class,
-    ) -> Result<(), Failure> {
+    fn visit(&mut self, disk: &SimulatedDisk, history: &History, known: &Known, class: &Class) -> Result<(), Failure> {
         let loss = self.case.cuts.last().map_or(Loss::Keeping(0), |cut| cut.loss);
         let left = Arc::new(loss.of(disk));
         let image = left.image_hash();
@@ -180,15 +174,7 @@ impl Class {
     fn of(disk: &SimulatedDisk, known: &Known) -> Self {
         let operation = match disk.interrupted() {
             None => "nothing".to_string(),
-            Some((operation, path)) => {
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                let kind = match name.split('.').next() {
-                    Some("index") => "image",
-                    Some(kind @ ("segment" | "arena" | "superblock")) => kind,
-                    _ => "folder",
-                };
-                if operation.ends_with(kind) { operation.to_string() } else { format!("{operation} {kind}") }
-            }
+            Some((operation, path)) => class_of(operation, &path),
         };
         Self { operation, activity: known.activity.name() }
     }

@@ -22,18 +22,29 @@ const RETAIN: u64 = 3;
 /// Sessions of a history.
 pub(crate) const SESSIONS: u64 = 7;
 
+/// Operations that change nothing: being killed there is like being killed at the next one.
+const LOOKING: [&str; 8] = ["list", "open", "lock", "read", "stat", "map", "entropy", "reserve"];
+
 /// What a user does.
 #[derive(Clone, Debug)]
 enum Action {
     /// Makes a version, unless it is there already.
-    Commit { version: u64, way: Way, durability: Durability, wait: bool, changes: Changes },
+    Commit {
+        version: u64,
+        way: Way,
+        durability: Durability,
+        wait: bool,
+        changes: Changes,
+    },
     Checkpoint,
     /// Takes a snapshot and keeps it.
     Hold,
     /// Compares the oldest snapshot with the model and drops it.
     Release,
     /// Closes the database, or just drops it, and opens it again.
-    Reopen { close: bool },
+    Reopen {
+        close: bool,
+    },
 }
 
 /// How a commit is made.
@@ -42,7 +53,9 @@ enum Way {
     Plain,
     Deferred,
     /// As a proposal, beside another one on the same parent that is dropped.
-    Proposal { lost: Changes },
+    Proposal {
+        lost: Changes,
+    },
 }
 
 /// What the user is doing when the power is cut.
@@ -88,8 +101,8 @@ pub(crate) struct Known {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) known: Known,
-    /// Calls of the storage, if it was killed on the way or could have been.
-    calls: u64,
+    /// Calls of the storage by their class, if it was killed on the way or could have been.
+    classes: BTreeMap<String, Vec<u64>>,
     pub(crate) dropped_segments: u64,
     pub(crate) index_growths: u64,
 }
@@ -211,8 +224,12 @@ impl History {
         self.codes = self.states.last().map(State::code_hashes).unwrap_or_default();
         if self.random.one_in(3) {
             self.kill_at = Some(u64::MAX);
-            let calls = self.run(&self.disk())?.calls;
-            self.kill_at = Some(self.random.below(calls));
+            let mut classes = self.run(&self.disk())?.classes;
+            classes.retain(|class, _| !LOOKING.iter().any(|looking| class.starts_with(looking)));
+            // Rare ones as often as those of each commit.
+            let class = self.random.below(classes.len() as u64) as usize;
+            let numbers = classes.into_values().nth(class).unwrap_or_default();
+            self.kill_at = Some(numbers[self.random.below(numbers.len() as u64) as usize]);
         }
         Ok(())
     }
@@ -256,9 +273,9 @@ impl History {
             Err(Stop::Failed(error)) if disk.interrupted().is_none() => return Err(format!("without a cut: {error}")),
             _ => {}
         }
-        let calls = injector.map_or(0, |injector| injector.calls());
+        let classes = injector.map(|injector| injector.classes()).unwrap_or_default();
         let Run { user, dropped_segments, index_growths, .. } = run;
-        Ok(Outcome { known: user.known, calls, dropped_segments, index_growths })
+        Ok(Outcome { known: user.known, classes, dropped_segments, index_growths })
     }
 }
 

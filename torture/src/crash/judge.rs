@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use alloy_primitives::U256;
-use metisdb::{
-    CheckLevel, Db, Durability, Error,
-    storage::SimulatedDisk,
-};
+use metisdb::{CheckLevel, Db, Durability, Error, storage::SimulatedDisk};
 
 use super::history::{History, Known, options};
 use crate::model::{State, address, ensure};

@@ -22,12 +22,12 @@ use std::{
 
 use parking_lot::Mutex;
 
+use self::explore::Explorer;
 pub use self::{
     case::Case,
     explore::{Failure, replay},
     tally::Tally,
 };
-use self::explore::Explorer;
 use crate::allocator;
 
 /// How far to go.

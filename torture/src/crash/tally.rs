@@ -34,8 +34,18 @@ pub struct Tally {
 impl Tally {
     /// Adds the figures of another run.
     pub fn add(&mut self, other: &Self) {
-        let Self { histories, cuts, states, images, in_recovery, repeated, exhausted, dropped_segments, index_growths, .. } =
-            self;
+        let Self {
+            histories,
+            cuts,
+            states,
+            images,
+            in_recovery,
+            repeated,
+            exhausted,
+            dropped_segments,
+            index_growths,
+            ..
+        } = self;
         for (own, other) in [
             (histories, other.histories),
             (cuts, other.cuts),
@@ -49,8 +59,7 @@ impl Tally {
         ] {
             *own += other;
         }
-        for (own, other) in
-            [(&mut self.by_operation, &other.by_operation), (&mut self.by_activity, &other.by_activity)]
+        for (own, other) in [(&mut self.by_operation, &other.by_operation), (&mut self.by_activity, &other.by_activity)]
         {
             for (class, count) in other {
                 *own.entry(class.clone()).or_default() += count;
