@@ -15,6 +15,7 @@ use crate::{
         record::{ALIGNMENT, SCHEME_ETHEREUM, VERSION_LIMIT},
         segment::{FORMAT_VERSION, Identity, SEGMENT_BYTES, SLOT_LIMIT, log_limit},
     },
+    probe,
     storage::{Storage, StorageFile},
     trie::{
         arena::{Place, pages},
@@ -286,7 +287,7 @@ impl Superblock {
             file.set_length(bytes.len() as u64)?;
         }
         file.write_all_at(&bytes, 0)?;
-        if created {
+        if created && !probe::skip("superblock-directory-sync") {
             storage.sync_directory()?;
         }
         Ok(file)

@@ -155,7 +155,7 @@ impl Log {
                 secret: self.secret,
                 version,
                 sequence: after.sequence + 1,
-                durable_upto: self.durable_upto(),
+                durable_upto: if probe::skip("mark-what-is-synced") { after.position } else { self.durable_upto() },
                 nonce: after.nonce,
                 previous_chain: after.chain,
                 opens_session: !after.session_opened,
@@ -173,6 +173,9 @@ impl Log {
         if let Err(error) = file.write_all_at(&bytes, offset) {
             if !error.is_out_of_space() {
                 return Err(self.poison(error));
+            }
+            if probe::skip("erase-refused") {
+                return Err(error);
             }
             // A part may have been written, the first frame as a whole: a crash must not make a commit of it.
             let erased = file.write_all_at(&[0; FrameHeader::BYTES], offset).and_then(|()| file.sync());
@@ -201,7 +204,8 @@ impl Log {
         let Active { segment, appended } = self.active.lock().clone();
         let started = std::time::Instant::now();
         if !probe::skip("log-sync") {
-            segment.file.sync().map_err(|error| self.poison(error))?;
+            let failed = |error| if probe::skip("sync-poison") { error } else { self.poison(error) };
+            segment.file.sync().map_err(failed)?;
         }
         metrics::histogram!("metisdb.sync_seconds").record(started.elapsed());
         debug_assert!(self.durable_upto() >= segment.start || segment.number == 1, "A1: durable in order");
@@ -310,7 +314,9 @@ pub(crate) fn create_segment(
             _ => CreateFailure::Unknown(error),
         });
     }
-    segment.file.sync().map_err(CreateFailure::Unknown)?;
+    if !probe::skip("segment-header-sync") {
+        segment.file.sync().map_err(CreateFailure::Unknown)?;
+    }
     if !probe::skip("segment-directory-sync") {
         storage.sync_directory().map_err(CreateFailure::Unknown)?;
     }

@@ -81,6 +81,11 @@ impl SimulatedDisk {
         self.state.lock().cut_at = Some(number);
     }
 
+    /// The operation that the power cut hit: what it was, and on which file, or the folder.
+    pub fn interrupted(&self) -> Option<(&'static str, PathBuf)> {
+        self.state.lock().interrupted.clone()
+    }
+
     /// Makes operation `number` fail with an error of this kind, and without effect, except that a
     /// failed [`StorageFile::sync`] gives up what it was to make durable.
     pub fn fail_operation(&self, number: u64, kind: io::ErrorKind) {
@@ -102,8 +107,36 @@ impl SimulatedDisk {
     /// If there is not enough memory for the copy.
     #[must_use]
     pub fn after_power_loss(&self, seed: u64) -> Self {
+        self.survivors(Survival::new(seed), seed)
+    }
+
+    /// How many parts a power loss at this moment keeps or loses, each by itself: creations, removals, lengths, and sectors of writes.
+    pub fn unsynced_parts(&self) -> usize {
         let state = self.state.lock();
-        let mut survival = Survival::new(seed);
+        let durable = state.durable_entries.values().map(|node| node.lock().unsynced_parts());
+        let changed = state.unsynced_entries.iter().map(|(durable, change)| {
+            let created = match change {
+                EntryChange::Create(_, node) => node.lock().unsynced_parts(),
+                EntryChange::Remove(_) => 0,
+            };
+            created + usize::from(!durable)
+        });
+        durable.chain(changed).sum()
+    }
+
+    /// As [`SimulatedDisk::after_power_loss`], but each part survives whose bit in `kept` is set: first those of the folder, in the order of the
+    /// calls; then those of the surviving files, by name and in the order of the calls. Parts behind the 64th are lost. With
+    /// [`SimulatedDisk::unsynced_parts`] = n, the numbers below 2^n give every state there is; some give the same one, where a file is lost.
+    ///
+    /// # Panics
+    /// If there is not enough memory for the copy.
+    #[must_use]
+    pub fn after_keeping(&self, kept: u64) -> Self {
+        self.survivors(Survival::Chosen(kept), kept)
+    }
+
+    fn survivors(&self, mut survival: Survival, seed: u64) -> Self {
+        let state = self.state.lock();
         let mut survivors: BTreeMap<&str, &SharedNode> =
             state.durable_entries.iter().map(|(name, node)| (name.as_str(), node)).collect();
         for (durable, change) in state.unsynced_entries.iter() {
@@ -128,7 +161,7 @@ impl SimulatedDisk {
         for (name, node) in &self.state.lock().durable_entries {
             let node = node.lock();
             (name, node.durable().length()).hash(&mut hasher);
-            node.durable().for_each_written_block(|block, bytes| (block, bytes).hash(&mut hasher));
+            node.durable().for_each_written_block(|block, bytes| (block, checksum(bytes)).hash(&mut hasher));
         }
         hasher.finish()
     }
@@ -217,7 +250,7 @@ impl Storage for SimulatedDisk {
 
     fn create(&self, name: &str) -> Result<Arc<dyn StorageFile>> {
         let mut state = self.state.lock();
-        let outcome = match state.next_turn() {
+        let outcome = match state.next_turn("create", &Path::new(FOLDER).join(name)) {
             Turn::Proceed => Ok(state.create(name, true)),
             Turn::CutShort => {
                 state.create(name, false);
@@ -234,16 +267,17 @@ impl Storage for SimulatedDisk {
 
     fn remove(&self, name: &str) -> Result<()> {
         let mut state = self.state.lock();
-        let turn = state.next_turn();
+        let path = Path::new(FOLDER).join(name);
+        let turn = state.next_turn("remove", &path);
         if matches!(turn, Turn::Proceed | Turn::CutShort) {
             state.remove(name, matches!(turn, Turn::Proceed));
         }
-        turn.outcome().map_err(|error| refused("remove", &Path::new(FOLDER).join(name), 0, error))
+        turn.outcome().map_err(|error| refused("remove", &path, 0, error))
     }
 
     fn sync_directory(&self) -> Result<()> {
         let mut state = self.state.lock();
-        let turn = state.next_turn();
+        let turn = state.next_turn("sync folder", Path::new(FOLDER));
         if matches!(turn, Turn::Proceed) {
             let State { unsynced_entries, durable_entries, .. } = &mut *state;
             unsynced_entries.sync().for_each(|change| change.apply(durable_entries));
@@ -306,5 +340,10 @@ impl Drop for SimulatedLock {
 }
 
 fn node_at_rest(content: Content) -> SharedNode {
-    Arc::new(Mutex::new(Node::at_rest(content).expect("memory for a copy")))
+    Arc::new(Mutex::new(Node::at_rest(content)))
+}
+
+/// Of a block's bytes: fast, and enough to tell blocks apart.
+fn checksum(bytes: &[u8]) -> u64 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes)
 }

@@ -26,11 +26,11 @@ impl SimulatedFile {
         move |error| refused(operation, &self.path, offset, error)
     }
 
-    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn write(&self, operation: &'static str, bytes: &[u8], offset: u64) -> Result<()> {
         let mut state = self.disk.state.lock();
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= i64::MAX as u64);
-        let turn = state.next_turn();
-        match (turn, end) {
+        let turn = state.next_turn(operation, &self.path);
+        let outcome = match (turn, end) {
             (Turn::Proceed, None) => Err(io::ErrorKind::FileTooLarge.into()),
             (Turn::Proceed, Some(end)) => {
                 state.check_space(&self.node, offset..end).and_then(|()| self.node.lock().write(bytes, offset))
@@ -40,7 +40,8 @@ impl SimulatedFile {
                 Err(power_cut())
             }
             (turn, _) => turn.outcome(),
-        }
+        };
+        outcome.map_err(self.failed(operation, offset))
     }
 
     /// Looks at the file, unless the power is off.
@@ -68,7 +69,7 @@ impl StorageFile for SimulatedFile {
 
     fn set_length(&self, length: u64) -> Result<()> {
         let mut state = self.disk.state.lock();
-        let turn = state.next_turn();
+        let turn = state.next_turn("set length", &self.path);
         let mut node = self.node.lock();
         let outcome = match turn {
             Turn::Proceed => node.set_length(length),
@@ -89,16 +90,15 @@ impl StorageFile for SimulatedFile {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
             state.check_space(&self.node, offset..end)?;
-            self.node.lock().visible.reserve(offset..end);
-            Ok(())
+            self.node.lock().reserve(offset..end)
         };
-        let outcome = state.next_turn().outcome().and_then(|()| reserve(&state));
+        let outcome = state.next_turn("reserve", &self.path).outcome().and_then(|()| reserve(&state));
         outcome.map_err(self.failed("reserve", offset))
     }
 
     /// Zeros, written: the space stays taken, which a filesystem may do, too.
     fn give_back(&self, offset: u64, length: u64) -> Result<()> {
-        self.write(&vec![0; length as usize], offset).map_err(self.failed("give back", offset))
+        self.write("give back", &vec![0; length as usize], offset)
     }
 
     fn allocated_bytes(&self) -> Result<u64> {
@@ -110,12 +110,12 @@ impl StorageFile for SimulatedFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.write(bytes, offset).map_err(self.failed("write", offset))
+        self.write("write", bytes, offset)
     }
 
     fn sync(&self) -> Result<()> {
         let mut state = self.disk.state.lock();
-        let turn = state.next_turn();
+        let turn = state.next_turn("sync", &self.path);
         let mut node = self.node.lock();
         let outcome = match turn {
             Turn::Proceed => node.sync(),

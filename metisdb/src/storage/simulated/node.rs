@@ -1,8 +1,11 @@
 //! One simulated file: what processes see of it, and what is on the disk.
 
-use std::io;
+use std::{io, ops::Range};
 
-use super::{content::Content, survival::Survival};
+use super::{
+    content::Content,
+    survival::{self, Survival},
+};
 
 /// How far a change has come on its way to the disk.
 #[derive(Clone, Copy, PartialEq)]
@@ -70,28 +73,41 @@ enum Change {
 /// One file, with or without a name.
 pub(super) struct Node {
     pub(super) visible: Content,
-    durable: Content,
+    /// `None` until the file is written to: all of it is on the disk.
+    durable: Option<Content>,
     unsynced: Unsynced<Change>,
 }
 
 impl Node {
-    pub(super) fn empty() -> Self {
-        Self { visible: Content::empty(), durable: Content::empty(), unsynced: Unsynced::none() }
-    }
-
     /// A file whose whole content is on the disk.
-    pub(super) fn at_rest(content: Content) -> io::Result<Self> {
-        Ok(Self { visible: content.duplicate()?, durable: content, unsynced: Unsynced::none() })
+    pub(super) fn at_rest(content: Content) -> Self {
+        Self { visible: content, durable: None, unsynced: Unsynced::none() }
     }
 
     pub(super) fn durable(&self) -> &Content {
-        &self.durable
+        self.durable.as_ref().unwrap_or(&self.visible)
+    }
+
+    /// Keeps what is on the disk before the visible content changes.
+    fn part(&mut self) -> io::Result<()> {
+        if self.durable.is_none() {
+            self.durable = Some(self.visible.duplicate()?);
+        }
+        Ok(())
     }
 
     pub(super) fn set_length(&mut self, length: u64) -> io::Result<()> {
+        self.part()?;
         let from = self.visible.length();
         self.visible.set_length(length)?;
         self.unsynced.push(Change::Length { from, to: length });
+        Ok(())
+    }
+
+    /// Makes the range, which lies inside the length, take space.
+    pub(super) fn reserve(&mut self, range: Range<u64>) -> io::Result<()> {
+        self.part()?;
+        self.visible.reserve(range);
         Ok(())
     }
 
@@ -104,6 +120,7 @@ impl Node {
     pub(super) fn write(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let end = offset + bytes.len() as u64;
         if !bytes.is_empty() {
+            self.part()?;
             if end > self.visible.length() {
                 self.set_length(end)?;
             }
@@ -126,14 +143,15 @@ impl Node {
 
     /// Makes all changes durable, except those that an earlier sync gave up.
     pub(super) fn sync(&mut self) -> io::Result<()> {
+        let Some(durable) = &mut self.durable else { return Ok(()) };
         for change in self.unsynced.sync() {
             match change {
-                Change::Length { to, .. } => self.durable.set_length(to)?,
-                Change::Write { offset, bytes } => self.durable.write(&bytes, offset),
+                Change::Length { to, .. } => durable.set_length(to)?,
+                Change::Write { offset, bytes } => durable.write(&bytes, offset),
             }
         }
-        if self.durable.length() == self.visible.length() {
-            self.durable.reserve_as(&self.visible);
+        if durable.length() == self.visible.length() {
+            durable.reserve_as(&self.visible);
         }
         Ok(())
     }
@@ -147,9 +165,18 @@ impl Node {
     /// Changes the visible and the durable content alike, as if the file had been synced before.
     pub(super) fn change_at_rest(&mut self, change: impl FnOnce(&mut Content) -> io::Result<()>) -> io::Result<()> {
         change(&mut self.visible)?;
-        self.durable = self.visible.duplicate()?;
+        self.durable = None;
         self.unsynced = Unsynced::none();
         Ok(())
+    }
+
+    /// How many parts of the file a power loss keeps or loses, each by itself.
+    pub(super) fn unsynced_parts(&self) -> usize {
+        let parts = |change: &Change| match change {
+            Change::Length { .. } => 1,
+            Change::Write { offset, bytes } => survival::sectors(*offset, bytes.len()).count(),
+        };
+        self.unsynced.iter().map(|(durable, change)| if durable { 0 } else { parts(change) }).sum()
     }
 
     /// What the disk holds after a power loss.
@@ -159,7 +186,7 @@ impl Node {
     /// surviving length also clears everything beyond the shorter one of itself and its predecessor
     /// at that time, because it came after the cut of an earlier, longer file.
     pub(super) fn after_power_loss(&self, survival: &mut Survival) -> io::Result<Content> {
-        let mut content = self.durable.duplicate()?;
+        let mut content = self.durable().duplicate()?;
         let mut length = content.length();
         for (durable, change) in self.unsynced.iter() {
             match change {

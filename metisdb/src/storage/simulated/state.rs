@@ -1,10 +1,17 @@
 //! The state of a simulated disk, apart from the contents of its files.
 
-use std::{collections::BTreeMap, io, ops::Range, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 
 use super::{
+    content::Content,
     node::{Node, Unsynced},
     survival::Generator,
 };
@@ -40,6 +47,8 @@ pub(super) struct State {
     pub(super) unsynced_entries: Unsynced<EntryChange>,
     pub(super) operations: u64,
     pub(super) cut_at: Option<u64>,
+    /// What the power cut hit, and the file or folder.
+    pub(super) interrupted: Option<(&'static str, PathBuf)>,
     pub(super) power_is_off: bool,
     pub(super) failures: BTreeMap<u64, io::ErrorKind>,
     pub(super) capacity: Option<u64>,
@@ -65,6 +74,7 @@ impl State {
             unsynced_entries: Unsynced::none(),
             operations: 0,
             cut_at: None,
+            interrupted: None,
             power_is_off: false,
             failures: BTreeMap::new(),
             capacity,
@@ -74,12 +84,14 @@ impl State {
         }
     }
 
-    pub(super) fn next_turn(&mut self) -> Turn {
+    /// The turn of an operation on a file or the folder.
+    pub(super) fn next_turn(&mut self, operation: &'static str, path: &Path) -> Turn {
         if self.power_is_off {
             return Turn::PowerIsOff;
         }
         if self.cut_at.is_some_and(|at| at <= self.operations) {
             self.power_is_off = true;
+            self.interrupted = Some((operation, path.to_owned()));
             return Turn::CutShort;
         }
         self.operations += 1;
@@ -106,7 +118,7 @@ impl State {
     /// Creates a file. While the power goes off, only the disk may notice.
     pub(super) fn create(&mut self, name: &str, visible: bool) -> SharedNode {
         self.remove(name, visible);
-        let node = Arc::new(Mutex::new(Node::empty()));
+        let node = Arc::new(Mutex::new(Node::at_rest(Content::empty())));
         if visible {
             self.entries.insert(name.to_owned(), Arc::clone(&node));
         }

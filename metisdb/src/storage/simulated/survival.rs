@@ -39,6 +39,15 @@ pub(super) enum Survival {
         /// of changes nearly complete, or nearly gone.
         rate: u64,
     },
+    /// Bit by bit, the lowest first: whether the next part survives.
+    Chosen(u64),
+}
+
+/// The parts of a write to `[offset, offset + length)`, one a sector, relative to its beginning.
+pub(super) fn sectors(offset: u64, length: usize) -> impl Iterator<Item = Range<usize>> {
+    let first = SECTOR - (offset % SECTOR as u64) as usize;
+    let starts = std::iter::once(0).chain((first..).step_by(SECTOR)).take_while(move |start| *start < length);
+    starts.map(move |start| start..length.min(if start == 0 { first } else { start + SECTOR }))
 }
 
 impl Survival {
@@ -60,6 +69,11 @@ impl Survival {
             Self::Nothing => false,
             Self::Everything => true,
             Self::Drawn { generator, rate } => generator.below(8) < *rate,
+            Self::Chosen(kept) => {
+                let keeps = *kept & 1 == 1;
+                *kept >>= 1;
+                keeps
+            }
         }
     }
 
@@ -69,6 +83,7 @@ impl Survival {
         let torn = match self {
             Self::Nothing | Self::Everything => false,
             Self::Drawn { generator, .. } => generator.below(3) == 0,
+            Self::Chosen(_) => true,
         };
         if !torn {
             if self.keeps() {
@@ -76,14 +91,10 @@ impl Survival {
             }
             return;
         }
-        let mut start = 0;
-        while start < length {
-            let place = ((offset + start as u64) % SECTOR as u64) as usize;
-            let end = length.min(start + SECTOR - place);
+        for sector in sectors(offset, length) {
             if self.keeps() {
-                keep(start..end);
+                keep(sector);
             }
-            start = end;
         }
     }
 }

@@ -448,3 +448,55 @@ fn hashes_tell_durable_images_apart() {
     disk.truncate_file("log", 8191);
     assert_ne!(disk.image_hash(), empty);
 }
+
+/// Every state that the numbers of [`SimulatedDisk::after_keeping`] lead to.
+fn all_states(disk: &SimulatedDisk) -> BTreeSet<Option<Vec<u8>>> {
+    (0..1 << disk.unsynced_parts()).map(|kept| disk.after_keeping(kept).file_bytes("log")).collect()
+}
+
+#[test]
+fn every_subset_of_the_parts_can_be_chosen() {
+    let disk = SimulatedDisk::new(1);
+    let file = disk.create("log").expect("create");
+    file.write_all_at(&[1; 1000], 100).expect("write");
+    assert_eq!(disk.unsynced_parts(), 5, "the name, the length, and a part of each of three sectors");
+    let states = all_states(&disk);
+    assert_eq!(states.len(), 1 + 1 + 8, "no file, an empty one, and each subset of the sectors");
+    for state in states.into_iter().flatten().filter(|state| !state.is_empty()) {
+        for range in [100..512, 512..1024, 1024..1100] {
+            assert!(state[range.clone()].iter().all(|byte| *byte == state[range.start]), "sectors are whole");
+        }
+    }
+    assert_eq!(disk.after_keeping(31).image_hash(), disk.after_power_loss(1).image_hash());
+    assert_eq!(disk.after_keeping(0).image_hash(), disk.after_power_loss(0).image_hash());
+    file.sync().expect("sync");
+    disk.sync_directory().expect("sync folder");
+    assert_eq!(disk.unsynced_parts(), 0);
+}
+
+#[test]
+fn what_seeds_lead_to_can_be_chosen() {
+    let (disk, file) = disk_with_file(700, 9);
+    file.write_all_at(&[1; 100], 480).expect("write");
+    file.set_length(300).expect("length");
+    file.write_all_at(&[2; 10], 600).expect("extending write");
+    let drawn = states(&disk);
+    let all = all_states(&disk);
+    assert!(drawn.is_subset(&all) && drawn.len() > 8, "{} of {}", drawn.len(), all.len());
+    disk.fail_operation(disk.operations(), io::ErrorKind::Other);
+    file.sync().expect_err("planned");
+    file.sync().expect("sync");
+    assert_eq!(disk.unsynced_parts(), 3, "lengths are synced, the sectors of writes that were given up are not");
+    assert!(states(&disk).is_subset(&all_states(&disk)));
+}
+
+#[test]
+fn the_operation_that_was_cut_is_told() {
+    let (disk, file) = disk_with_file(1, 1);
+    disk.cut_after(1);
+    file.write_all_at(&[2], 0).expect("before the cut");
+    assert_eq!(disk.interrupted(), None);
+    file.give_back(0, 1).expect_err("cut");
+    file.sync().expect_err("the power is off");
+    assert_eq!(disk.interrupted(), Some(("give back", "/simulated/log".into())));
+}

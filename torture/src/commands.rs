@@ -1,0 +1,153 @@
+//! The commands: options in, one screen or JSON out.
+
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use metisdb_torture::{
+    crash::{self, Case, Limits, Report, Tally},
+    damage::{self, SMALL_CODE_BYTES},
+};
+use serde::{Deserialize, Serialize};
+
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// Options of `crash`.
+#[derive(Debug, Args)]
+pub(crate) struct CrashArguments {
+    /// Stop after this many states.
+    #[arg(long, default_value_t = 300_000)]
+    states: u64,
+    /// Stop after this many minutes instead.
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// Keep the figures of all runs here, and go on behind the seeds of the last one.
+    #[arg(long)]
+    progress: Option<PathBuf>,
+    /// Seed of the first history, where no progress is kept.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Judge one state again, by the name that a failure was given.
+    #[arg(long)]
+    replay: Option<Case>,
+}
+
+/// Options of `damage`.
+#[derive(Debug, Args)]
+pub(crate) struct DamageArguments {
+    /// Flips of the larger database.
+    #[arg(long, default_value_t = 2_000)]
+    samples: usize,
+    /// What the larger database and its flips depend on.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Bytes of code in the small database, all of whose bits in use are flipped.
+    #[arg(long, default_value_t = SMALL_CODE_BYTES)]
+    code_bytes: usize,
+}
+
+/// What the progress file holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Progress {
+    next_seed: u64,
+    seconds: u64,
+    tally: Tally,
+}
+
+/// Power cuts.
+pub(crate) fn crash(arguments: &CrashArguments, json: bool) -> Result<()> {
+    if let Some(case) = &arguments.replay {
+        crash::replay(case)?;
+        println!("{case}: as it must be");
+        return Ok(());
+    }
+    let started = Instant::now();
+    let mut progress = Progress { next_seed: arguments.seed, ..Progress::default() };
+    if let Some(path) = arguments.progress.as_ref().filter(|path| path.exists()) {
+        progress = serde_json::from_slice(&fs::read(path)?)?;
+    }
+    let limits = Limits {
+        first_seed: progress.next_seed,
+        states: if arguments.minutes.is_some() { u64::MAX } else { arguments.states },
+        deadline: arguments.minutes.map(|minutes| started + Duration::from_secs(60 * minutes)),
+        threads: thread::available_parallelism()?.get(),
+    };
+    let Report { tally, next_seed, failure } = crash::enumerate(&limits, &|_| {});
+    let seconds = started.elapsed().as_secs_f64();
+    progress = Progress {
+        next_seed,
+        seconds: progress.seconds + seconds as u64,
+        tally: {
+            progress.tally.add(&tally);
+            progress.tally
+        },
+    };
+    if let Some(path) = &arguments.progress {
+        let partial = path.with_extension("partial");
+        fs::write(&partial, serde_json::to_vec_pretty(&progress)?)?;
+        fs::rename(partial, path)?;
+    }
+    if json {
+        println!("{}", serde_json::to_string(&progress)?);
+    } else {
+        print(&tally, seconds);
+        if arguments.progress.is_some() {
+            println!("with earlier runs: {} states in {} s", progress.tally.states, progress.seconds);
+        }
+    }
+    match failure {
+        None => Ok(()),
+        Some(failure) => Err(format!(
+            "FAILED after {} states: {}\nreplay: metisdb-torture crash --replay {}",
+            tally.states, failure.wrong, failure.case
+        )
+        .into()),
+    }
+}
+
+/// Damaged files.
+pub(crate) fn damage(arguments: &DamageArguments, json: bool) -> Result<()> {
+    let started = Instant::now();
+    let DamageArguments { samples, seed, code_bytes } = *arguments;
+    let threads = thread::available_parallelism()?.get();
+    let report = damage::damage(&damage::Plan { code_bytes, samples, seed, threads })?;
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        let seconds = started.elapsed().as_secs_f64();
+        println!(
+            "{} wounds in {seconds:.0} s; every bit of {} bytes in use was flipped",
+            report.wounds, report.live_bytes
+        );
+        for (verdict, count) in &report.verdicts {
+            println!("  {verdict:<52}{count:>8}");
+        }
+    }
+    match report.failure {
+        None => Ok(()),
+        Some((wound, wrong)) => Err(format!("FAILED: {wound}: {wrong}").into()),
+    }
+}
+
+fn print(tally: &Tally, seconds: f64) {
+    let Tally { histories, cuts, states, images, in_recovery, repeated, exhausted, .. } = tally;
+    println!(
+        "{states} crash states of {histories} whole histories in {seconds:.0} s, {:.0} a second",
+        *states as f64 / seconds
+    );
+    println!(
+        "  {images} distinct images; {in_recovery} left by an interrupted recovery; {repeated} met again and skipped"
+    );
+    println!("  {cuts} operations cut, every possible state of {exhausted}");
+    println!("  {} segments dropped, {} growths of the index", tally.dropped_segments, tally.index_growths);
+    for (title, classes) in [("operation cut", &tally.by_operation), ("while", &tally.by_activity)] {
+        println!("\n{title:<28}states");
+        for (class, count) in classes {
+            println!("{class:<26}{count:>8}");
+        }
+    }
+}

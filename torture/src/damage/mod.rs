@@ -1,0 +1,117 @@
+//! Damaged files: whatever happens to the bytes of a closed database, a read gives what was written or an error.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `walk` | which bytes of the log are in use, told without the product |
+//! | `subject` | the database that is damaged, and what it must give |
+//! | `wound` | the kinds of damage |
+
+mod subject;
+mod walk;
+mod wound;
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+pub use self::wound::Wound;
+use self::{
+    subject::{Subject, Verdict},
+    wound::{every_bit, other_wounds, random_bits},
+};
+use crate::allocator;
+
+/// Bytes of code with which the small database has 64 KiB in use.
+pub const SMALL_CODE_BYTES: usize = 30_000;
+
+/// What to damage.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Bytes of code in the small database, all of whose bits in use are flipped.
+    pub code_bytes: usize,
+    /// Flips of a larger database, drawn.
+    pub samples: usize,
+    /// What the larger database and the flips depend on.
+    pub seed: u64,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Bytes in use of the small database.
+    pub live_bytes: usize,
+    /// Wounds.
+    pub wounds: u64,
+    /// Wounds by what was damaged and what came of it.
+    pub verdicts: BTreeMap<String, u64>,
+    /// The wound that ended it, and what was wrong.
+    pub failure: Option<(String, String)>,
+}
+
+/// Damages a small database in every place, and a larger one in some.
+///
+/// # Errors
+/// Where the databases cannot be made.
+pub fn damage(plan: &Plan) -> Result<Report, String> {
+    allocator::map_large_blocks();
+    let small = Subject::small(plan.code_bytes)?;
+    let wounds = every_bit(&small)?;
+    let mut report = Report { live_bytes: wounds.len() / 8, ..Report::default() };
+    for wounds in [wounds, other_wounds(&small)] {
+        inflict(&small, &wounds, plan.threads, &mut report);
+    }
+    if plan.samples > 0 && report.failure.is_none() {
+        let large = Subject::large(plan.seed)?;
+        inflict(&large, &random_bits(&large, plan.seed, plan.samples), plan.threads, &mut report);
+    }
+    Ok(report)
+}
+
+/// Inflicts each wound on the subject by itself.
+fn inflict(subject: &Subject, wounds: &[Wound], threads: usize, report: &mut Report) {
+    let (next, all) = (AtomicUsize::new(0), Mutex::new(report));
+    let work = || {
+        let mut verdicts: BTreeMap<String, u64> = BTreeMap::new();
+        let mut failure = None;
+        while let Some(wound) = wounds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match catch_unwind(AssertUnwindSafe(|| subject.suffer(wound))) {
+                Ok(Ok(verdict)) => *verdicts.entry(format!("{}: {}", wound.kind(), verdict.name())).or_default() += 1,
+                Ok(Err(wrong)) => failure = Some((wound.to_string(), wrong)),
+                Err(_) => failure = Some((wound.to_string(), "a panic".to_string())),
+            }
+            if failure.is_some() {
+                next.store(wounds.len(), Ordering::Relaxed);
+            }
+        }
+        let mut report = all.lock();
+        for (verdict, count) in verdicts {
+            report.wounds += count;
+            *report.verdicts.entry(verdict).or_default() += count;
+        }
+        report.failure = report.failure.take().or(failure);
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+}
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused at open",
+            Self::Told => "an error when read",
+            Self::Found => "found by check only",
+            Self::Harmless => "harmless",
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Power cuts, failing disks and damaged files: MetisDB under everything that a disk can do to it, compared with a model.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `random`, `model` | numbers from a seed; the state as a few maps, with roots by `alloy-trie` |
+//! | `allocator` | what keeps opening a database cheap |
+//! | `injector` | a storage whose calls fail |
+//! | `crash` | histories cut at every operation, and what a power loss leaves |
+//! | `damage` | files whose bytes are not what was written |
+
+mod allocator;
+pub mod crash;
+pub mod damage;
+mod injector;
+mod model;
+mod random;
