@@ -286,6 +286,11 @@ fn write_image(store: &Store, superblock: &Superblock, books: &Books, frees: boo
                 tracing::warn!(%error, "no space for an image of the index: dropping dead segments without it");
                 return Ok(None);
             }
+            if matches!(error, Error::LimitReached { .. }) {
+                // More keys of one hash than an image has room for; the log has them.
+                tracing::warn!(%error, "no image of the index");
+                return Ok(None);
+            }
             Err(error)
         }
     }

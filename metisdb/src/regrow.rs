@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, U256};
 
 use crate::{
     difference::{ChangedKeys, changes_between},
@@ -19,7 +19,7 @@ use crate::{
         record::{Body, Record},
         scan::{self, Cursor, SegmentFile},
     },
-    lookup::Lookup,
+    lookup::{Found, Lookup},
     probe,
     superblock::{Superblock, TopReference, TrieReference},
     trie::{
@@ -30,9 +30,10 @@ use crate::{
             pages::{PAGE_BYTES, Page, Pages},
             writer::{self, Throttle},
         },
-        commitment::{Commitment, Reference, ethereum::Ethereum},
+        commitment::{Commitment, Payload, Reference, ethereum::Ethereum},
+        nibbles::Nibbles,
         node::{Child, KeyTag, Leaf, Link, NodeRef},
-        update::{self, AccountChange, Item, TrieChanges, slot_payload},
+        update::{self, AccountChange, Item, LeafSource, TrieChanges, slot_payload},
     },
     tries::Tries,
     view::View,
@@ -209,6 +210,8 @@ pub(crate) fn from_log(known: &Known<'_>, arena: Arena, scheme: Ethereum) -> Res
 /// Keys whose newest records were read, not entered yet.
 #[derive(Default)]
 struct Chunk {
+    /// Position of the first frame.
+    start: u64,
     accounts: BTreeMap<AccountId, Address>,
     slots: Vec<(AccountId, U256)>,
 }
@@ -224,10 +227,40 @@ struct Regrowth<'a> {
     memory_bytes: u64,
 }
 
+/// The leaves of the trie so far: others of the same tag may come that have the same prefix as long as it is short.
+struct Entered<'a> {
+    view: View<'a>,
+    accounts: &'a HashSet<AccountId>,
+    /// Slots whose newest record stands below are in the trie.
+    slots_below: u64,
+}
+
+impl LeafSource for Entered<'_> {
+    fn leaf(&self, account: Option<AccountId>, key: KeyTag, prefix: &Nibbles) -> Result<(B256, Payload)> {
+        let Self { view, accounts, slots_below } = self;
+        if let Some(account) = account {
+            let is_in = |found: &Found<'_>| found.position < *slots_below;
+            let (path, _, value) = view.slot_of_leaf_among(account, key, prefix, is_in)?;
+            return Ok((path, Payload::Slot(value)));
+        }
+        let is_in = |found: &Found<'_>| match found.record.body {
+            Body::Account { address, stored } => {
+                accounts.contains(&view.lookup.hasher.account_id(&address, stored.salt))
+            }
+            _ => false,
+        };
+        let (path, _, stored) = view.account_of_leaf_among(key, prefix, is_in)?;
+        Ok((path, Payload::Account(stored.account)))
+    }
+}
+
 impl Regrowth<'_> {
     fn frame(&mut self, header: &FrameHeader, bytes: &[u8]) -> Result<()> {
         if header.known_kind() != Ok(FrameKind::Changes) {
             return Ok(());
+        }
+        if self.chunk.accounts.is_empty() && self.chunk.slots.is_empty() {
+            self.chunk.start = header.position;
         }
         let mut outcome = Ok(());
         frame::records(header, bytes, |position, record, _| -> Result<(), Damage> {
@@ -244,7 +277,7 @@ impl Regrowth<'_> {
     /// Takes a record that is the newest of its key.
     fn record(&mut self, position: u64, record: &Record<'_>) -> Result<()> {
         let lookup = self.known.lookup;
-        let is_newest = |found: Option<crate::lookup::Found<'_>>| found.is_some_and(|found| found.position == position);
+        let is_newest = |found: Option<Found<'_>>| found.is_some_and(|found| found.position == position);
         match record.body {
             Body::Account { address, stored } if is_newest(lookup.find_account(&address, self.known.version)?) => {
                 self.chunk.accounts.insert(lookup.hasher.account_id(&address, stored.salt), address);
@@ -264,7 +297,7 @@ impl Regrowth<'_> {
 
     /// Enters the chunk in the trie.
     fn enter(&mut self) -> Result<()> {
-        let Chunk { mut accounts, mut slots } = std::mem::take(&mut self.chunk);
+        let Chunk { start, mut accounts, mut slots } = std::mem::take(&mut self.chunk);
         let lookup = self.known.lookup;
         slots.sort_unstable();
         for (id, _) in &slots {
@@ -278,7 +311,9 @@ impl Regrowth<'_> {
             }
         }
         let changes = self.changes(&accounts, &slots)?;
-        let updated = update::update(self.arena, self.view.commitment, &self.trie, &changes, &self.view)?;
+        let source = Entered { view: self.view, accounts: &self.entered, slots_below: start };
+        let updated = update::update(self.arena, self.view.commitment, &self.trie, &changes, &source)?;
+        self.entered.extend(changes.accounts.iter().map(|item| item.change.id));
         self.trie = updated.trie;
         self.memory_bytes += updated.memory_bytes as u64;
         for retired in updated.retired {
@@ -296,7 +331,7 @@ impl Regrowth<'_> {
         self.spill()
     }
 
-    fn changes(&mut self, accounts: &BTreeMap<AccountId, Address>, slots: &[(AccountId, U256)]) -> Result<TrieChanges> {
+    fn changes(&self, accounts: &BTreeMap<AccountId, Address>, slots: &[(AccountId, U256)]) -> Result<TrieChanges> {
         let view = self.view;
         let mut changes = TrieChanges::default();
         let mut rest = slots;
@@ -318,7 +353,7 @@ impl Regrowth<'_> {
             let path = view.commitment.paths(&[address.as_slice()])[0];
             let key = KeyTag::of(view.lookup.hasher.account_id(address, 0).0);
             let change = AccountChange { id: *id, account: Some(stored.account), wiped: false, slots: range };
-            changes.accounts.push(Item { path, key, existed: !self.entered.insert(*id), change });
+            changes.accounts.push(Item { path, key, existed: self.entered.contains(id), change });
         }
         changes.accounts.sort_unstable_by_key(|item| item.path);
         Ok(changes)

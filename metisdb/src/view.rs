@@ -132,6 +132,16 @@ impl<'a> View<'a> {
 
     /// The address of an account that has a leaf in the trie. Of all accounts with the leaf's tag and prefix it is the only one that exists.
     pub(crate) fn account_of_leaf(&self, key: KeyTag, prefix: &Nibbles) -> Result<(B256, Address, StoredAccount)> {
+        self.account_of_leaf_among(key, prefix, |_| true)
+    }
+
+    /// The same for a trie that is not whole yet, of the accounts that are in it.
+    pub(crate) fn account_of_leaf_among(
+        &self,
+        key: KeyTag,
+        prefix: &Nibbles,
+        is_in: impl Fn(&Found<'_>) -> bool,
+    ) -> Result<(B256, Address, StoredAccount)> {
         let path_of = |address: &Address| self.commitment.paths(&[address.as_slice()])[0];
         let has_prefix = |address: &Address| prefix.shared_with(&path_of(address), 0) == prefix.len();
         // Those that some proposal deletes: what is older of them does not count.
@@ -155,7 +165,7 @@ impl<'a> View<'a> {
         };
         let found = self.lookup.find_map(key.get(), self.version, is_key, |found| {
             Ok(match found.record.body {
-                Body::Account { address, stored } => Some((path_of(&address), address, stored)),
+                Body::Account { address, stored } if is_in(found) => Some((path_of(&address), address, stored)),
                 _ => None,
             })
         })?;
@@ -164,6 +174,17 @@ impl<'a> View<'a> {
 
     /// A slot that has a leaf in the trie: path, number and value.
     pub(crate) fn slot_of_leaf(&self, account: AccountId, key: KeyTag, prefix: &Nibbles) -> Result<(B256, U256, U256)> {
+        self.slot_of_leaf_among(account, key, prefix, |_| true)
+    }
+
+    /// The same for a trie that is not whole yet, of the slots that are in it.
+    pub(crate) fn slot_of_leaf_among(
+        &self,
+        account: AccountId,
+        key: KeyTag,
+        prefix: &Nibbles,
+        is_in: impl Fn(&Found<'_>) -> bool,
+    ) -> Result<(B256, U256, U256)> {
         let path_of = |slot: &U256| self.commitment.paths(&[&slot.to_be_bytes::<32>()])[0];
         let has_prefix = |slot: &U256| prefix.shared_with(&path_of(slot), 0) == prefix.len();
         // As above.
@@ -198,7 +219,7 @@ impl<'a> View<'a> {
             let Body::Slot { slot, value, .. } = found.record.body else { return Ok(None) };
             let hidden = self.lookup.wipes.may_contain(account)
                 && self.lookup.is_wiped(account, found.record.version, self.version)?;
-            Ok((!value.is_zero() && !hidden).then(|| (path_of(&slot), slot, value)))
+            Ok((!value.is_zero() && !hidden && is_in(found)).then(|| (path_of(&slot), slot, value)))
         })?;
         found.ok_or_else(|| self.no_leaf(key, prefix))
     }

@@ -28,6 +28,17 @@ const IGNORED: usize = 8;
 pub(crate) fn read_file(path: &Path, loader: &mut Loader<'_>, interrupt: &Interrupt) -> Result<Preamble, Failure> {
     let file = File::open(path).map_err(Failure::system("open", path))?;
     let metadata = file.metadata().map_err(Failure::system("look at", path))?;
+    read(path, file, metadata.len(), loader, interrupt)
+}
+
+/// The same, of the content of a file of that many bytes.
+pub(crate) fn read(
+    path: &Path,
+    file: impl Read,
+    bytes: u64,
+    loader: &mut Loader<'_>,
+    interrupt: &Interrupt,
+) -> Result<Preamble, Failure> {
     let position = Cell::new(0);
     let counted = Counted { file, position: &position, interrupt };
     let packed = BufReader::with_capacity(BUFFER_BYTES, counted);
@@ -37,7 +48,7 @@ pub(crate) fn read_file(path: &Path, loader: &mut Loader<'_>, interrupt: &Interr
         preamble: Preamble::default(),
         has_alloc: false,
         failure: None,
-        bar: Bar::new("imports", metadata.len()),
+        bar: Bar::new("imports", bytes),
         position: &position,
     };
     let mut parser = serde_json::Deserializer::from_reader(BufReader::with_capacity(BUFFER_BYTES, content));
@@ -67,13 +78,13 @@ fn from_io(path: &Path, interrupt: &Interrupt, error: io::Error) -> Failure {
 }
 
 /// A file that knows how far it was read, and ends when a signal has come.
-struct Counted<'f> {
-    file: File,
+struct Counted<'f, R> {
+    file: R,
     position: &'f Cell<u64>,
     interrupt: &'f Interrupt,
 }
 
-impl Read for Counted<'_> {
+impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.interrupt.is_raised() {
             return Err(io::Error::other("interrupted"));

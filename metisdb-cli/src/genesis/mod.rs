@@ -14,6 +14,8 @@ mod load;
 mod mainnet;
 mod text;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::file::read;
 pub(crate) use self::{
     file::read_file,
     load::{Loaded, Loader},

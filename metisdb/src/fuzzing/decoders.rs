@@ -47,8 +47,7 @@ pub fn frame(bytes: &[u8]) {
     let _ = read_frame(bytes);
     let mut bytes = bytes.to_vec();
     let Some(header) = bytes.first_chunk().map(FrameHeader::decode) else { return };
-    let position = header.position % record::POSITION_LIMIT / 8 * 8;
-    mend::frame(&mut bytes, position, header.previous_chain, SECRET);
+    mend::frame(&mut bytes, position_of(&header), header.previous_chain, SECRET);
     let Ok((header, records)) = read_frame(&bytes) else { return };
     let Ok(kind) = header.known_kind() else { return };
     let again = encode_frame(&header, kind, &records);
@@ -56,11 +55,15 @@ pub fn frame(bytes: &[u8]) {
     assert_eq!((read.version, read.sequence, same), (header.version, header.sequence, records));
 }
 
+/// A position that the frame may have: all of it lies below the limit, as segments see to.
+fn position_of(header: &FrameHeader) -> u64 {
+    header.position % (record::POSITION_LIMIT / 2) / 8 * 8
+}
+
 fn read_frame(bytes: &[u8]) -> Result<(FrameHeader, Vec<Record<'_>>), Damage> {
     let short = || Damage::new("a header", format!("{} bytes", bytes.len()));
     let fixed: &[u8; FrameHeader::BYTES] = bytes.first_chunk().ok_or_else(short)?;
-    let position = FrameHeader::decode(fixed).position % record::POSITION_LIMIT / 8 * 8;
-    let header = frame::header(fixed, position, bytes.len() as u64)?;
+    let header = frame::header(fixed, position_of(&FrameHeader::decode(fixed)), bytes.len() as u64)?;
     let own = &bytes[..header.frame_bytes()];
     frame::verify(&header, own, SECRET)?;
     let mut all = Vec::new();

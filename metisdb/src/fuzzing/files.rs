@@ -9,7 +9,7 @@ use super::mend;
 use crate::{Changes, CheckLevel, Db, Durability, Options, storage::SimulatedDisk};
 
 /// The files of a small database, as `spec/vectors/v1` has them.
-const FILES: [(&str, &[u8]); 5] = [
+pub(super) const FILES: [(&str, &[u8]); 5] = [
     ("segment.0000000001", include_bytes!("../../../spec/vectors/v1/segment.0000000001")),
     ("index.0000000003", include_bytes!("../../../spec/vectors/v1/index.0000000003")),
     ("superblock.0", include_bytes!("../../../spec/vectors/v1/superblock.0")),
@@ -40,7 +40,7 @@ pub fn recovery(bytes: &[u8]) {
 }
 
 /// The file as it was: log and arena are filled up with zeros.
-fn whole(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn whole(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     if bytes.len() > 2048 {
         bytes.resize(SEGMENT_BYTES, 0);

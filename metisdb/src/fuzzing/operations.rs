@@ -11,7 +11,8 @@ use arbitrary::{Result, Unstructured};
 
 use super::oracle_root;
 use crate::{
-    Account, Changes, CheckLevel, Db, Durability, Options, Proposal, Snapshot, proof::AccountProof, storage::SimulatedDisk,
+    Account, Changes, CheckLevel, Db, Durability, Options, Proposal, Snapshot, proof::AccountProof,
+    storage::SimulatedDisk,
 };
 
 const ADDRESSES: u8 = 5;
@@ -71,7 +72,8 @@ impl State {
                         changes.set_account(address, account);
                     }
                     let slot = U256::from(input.int_in_range(0..=SLOTS - 1)?);
-                    let value = U256::from(input.int_in_range(0..=3_u8)?) << usize::from(input.int_in_range(0..=250_u8)?);
+                    let value =
+                        U256::from(input.int_in_range(0..=3_u8)?) << usize::from(input.int_in_range(0..=250_u8)?);
                     state.slots.insert((address, slot), value);
                     changes.set_storage(address, slot, value);
                 }

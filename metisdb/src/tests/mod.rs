@@ -2,6 +2,7 @@
 
 mod algebra;
 mod arena_damage;
+mod attackers;
 mod bad_input;
 mod bookkeeping;
 #[cfg(target_os = "linux")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
-use alloy_trie::{HashBuilder, Nibbles};
+use alloy_trie::Nibbles;
 
 use super::{
     Random, mix,
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Account, Block, Db, Proposal, Result, Snapshot,
+    fuzzing::oracle_root,
     proof::AccountProof,
     trie::{
         Loaded,
@@ -351,25 +352,18 @@ impl Made {
 
 /// The root of a state by another implementation.
 pub(super) fn alloy_root(state: &State, plain: bool) -> B256 {
-    let root = |leaves: BTreeMap<B256, Vec<u8>>| {
-        let mut builder = HashBuilder::default();
-        for (path, value) in &leaves {
-            builder.add_leaf(Nibbles::unpack(path), value);
-        }
-        builder.root()
-    };
     let storages = state.storages();
     let accounts = state.accounts.iter().map(|(address, account)| {
         let slots = storages.get(address).into_iter().flatten();
-        let storage_root = root(
-            slots
+        let storage_root = oracle_root(
+            &slots
                 .map(|(slot, value)| (path(&slot.to_be_bytes::<32>(), plain), naive_trie::slot_value(*value)))
                 .collect(),
         );
         let value = naive_trie::account_value(account.nonce, account.balance, storage_root, account.code_hash);
         (path(address.as_slice(), plain), value)
     });
-    root(accounts.collect())
+    oracle_root(&accounts.collect())
 }
 
 /// What tries were made of.

@@ -196,6 +196,23 @@ fn a_branch_or_extension_that_goes_too_deep() {
     assert_eq!(fault_at(&[&extension(&[0; 63], &last), &last]), NodeError::TooDeep { nibbles: 64 }, "embedded");
 }
 
+/// 64 branches and a leaf; for a branch more there is no nibble left.
+#[test]
+fn a_proof_longer_than_the_longest() {
+    let chain = |branches: usize| {
+        let mut nodes = vec![leaf(&vec![0; 64_usize.saturating_sub(branches)], &LONG)];
+        for depth in (0..branches).rev() {
+            let neighbour = leaf(&vec![0; 63_usize.saturating_sub(depth)], &LONG);
+            nodes.insert(0, branch(&[(0, &nodes[0]), (1, &neighbour)]));
+        }
+        nodes.into_iter().map(Bytes::from).collect::<Vec<_>>()
+    };
+    let longest = chain(64);
+    assert_eq!((longest.len(), verify(&path(&[]), &longest)), (65, Ok(Some(&LONG[..]))));
+    let fault = ProofError::Node { index: 64, source: NodeError::TooDeep { nibbles: 64 } };
+    assert_eq!(verify(&path(&[]), &chain(65)), Err(fault));
+}
+
 #[test]
 fn hex_prefixes_that_do_not_exist() {
     for flag in 4..16 {
