@@ -12,7 +12,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `error`, `types`, `changes`, `layout`, `key`, `prefetch`, `probe` | plain values, keyed hashes, small helps |
+//! | `error`, `types`, `changes`, `layout`, `key`, `prefetch`, `probe`, `sync` | plain values, keyed hashes, small helps |
 //! | `storage` | the seam: real files and maps, the simulated disk; the only place that knows the operating system |
 //! | `log` | the truth: records, frames, segments; appending and sequential reading |
 //! | `index` | from a key's hash to its newest record |
@@ -71,6 +71,7 @@ mod stats;
 pub mod storage;
 mod store;
 mod superblock;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod trie;

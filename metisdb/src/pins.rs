@@ -16,16 +16,17 @@
 //!
 //! A slot takes a cache line of its own: readers on different cores do not disturb each other.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU64, AtomicUsize, Ordering, fence},
+#[cfg(all(test, loom))]
+mod interleavings;
+
+use crate::{
+    probe,
+    sync::{self, AtomicU64, AtomicUsize, OnceLock, Ordering, fence},
 };
 
-use crate::probe;
-
 /// Slots in the first block; each further block is twice as long as the one before.
-const FIRST_BLOCK: usize = 64;
-const BLOCKS: usize = 24;
+const FIRST_BLOCK: usize = sync::size(64, 1);
+const BLOCKS: usize = sync::size(24, 2);
 const FREE: u64 = 0;
 
 /// One registered version.
@@ -114,7 +115,7 @@ impl Pins {
 
     /// Makes a version, and all that was written for it, visible to new snapshots.
     pub(crate) fn publish(&self, version: u64) {
-        self.head.store(version, Ordering::Release);
+        self.head.store(version, probe::order("publish-order", Ordering::Release));
     }
 
     /// Pins the newest version.
@@ -150,7 +151,9 @@ impl Pins {
         let (block, slot) = self.claim(version);
         let pin = Pin { version, block, slot };
         probe::pause("pin-registered");
-        fence(Ordering::SeqCst);
+        if !probe::skip("pin-fence") {
+            fence(Ordering::SeqCst);
+        }
         let horizon = self.horizon();
         if version < horizon && !probe::skip("pin-recheck") {
             self.release(&pin);
@@ -178,7 +181,7 @@ impl Pins {
 
     /// Lets go of a pin.
     pub(crate) fn release(&self, pin: &Pin) {
-        self.slot(pin).version.store(FREE, Ordering::Release);
+        self.slot(pin).version.store(FREE, probe::order("release-order", Ordering::Release));
     }
 
     /// Lets go of a pin that was to stay for good.
@@ -224,8 +227,11 @@ impl Pins {
         debug_assert!(horizon <= self.head(), "P1: the newest version stays readable");
         self.horizon.fetch_max(horizon, Ordering::SeqCst);
         probe::pause("horizon-raised");
-        fence(Ordering::SeqCst);
+        if !probe::skip("reclaim-fence") {
+            fence(Ordering::SeqCst);
+        }
         let floor = self.oldest_pinned().map_or(self.horizon(), |oldest| oldest.min(self.horizon()));
+        let floor = if probe::skip("reclaim-off-by-one") { floor + 1 } else { floor };
         self.floor.fetch_max(floor, Ordering::SeqCst);
         floor
     }

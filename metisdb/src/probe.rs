@@ -1,6 +1,8 @@
 //! Hooks of the concurrency tests: points where a thread may lose its processor, and steps that a
 //! mutant build leaves out. Both cost nothing in a normal build.
 
+use std::sync::atomic::Ordering;
+
 /// Whether the step of this name is to be left out: the one named by `METISDB_MUTANT`.
 #[cfg(metisdb_mutants)]
 pub(crate) fn skip(step: &'static str) -> bool {
@@ -14,8 +16,14 @@ pub(crate) const fn skip(_step: &'static str) -> bool {
     false
 }
 
+/// The memory order of the step of this name; none in the build that leaves it out.
+#[inline(always)]
+pub(crate) fn order(step: &'static str, order: Ordering) -> Ordering {
+    if skip(step) { Ordering::Relaxed } else { order }
+}
+
 /// Gives way to other threads now and then, so that tests meet rare interleavings.
-#[cfg(all(any(test, metisdb_mutants), not(miri)))]
+#[cfg(all(any(test, metisdb_mutants), not(any(miri, loom))))]
 pub(crate) fn pause(_point: &'static str) {
     use std::cell::Cell;
     thread_local! {
@@ -40,5 +48,5 @@ pub(crate) fn pause(_point: &'static str) {
 }
 
 /// Gives way to other threads now and then: never, outside of tests.
-#[cfg(not(all(any(test, metisdb_mutants), not(miri))))]
+#[cfg(not(all(any(test, metisdb_mutants), not(any(miri, loom)))))]
 pub(crate) const fn pause(_point: &'static str) {}

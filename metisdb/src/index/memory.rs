@@ -1,19 +1,23 @@
 //! Memory of the lines: chunks of doubling size at stable addresses.
 
+#[cfg(not(loom))]
+use std::alloc::alloc_zeroed;
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc},
+    alloc::{Layout, dealloc},
     io,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, AtomicU64, Ordering},
 };
 
 use memmap2::{MmapOptions, MmapRaw};
-use parking_lot::Mutex;
 
 use super::entry::Entry;
+use crate::{
+    probe,
+    sync::{self, AtomicPtr, AtomicU64, Mutex, Ordering},
+};
 
 /// Slots of a line.
-pub(super) const SLOTS: usize = 8;
+pub(super) const SLOTS: usize = sync::size(8, 2);
 
 /// The slot that becomes the link to an overflow line when a ninth entry comes.
 pub(super) const LINK_SLOT: usize = SLOTS - 1;
@@ -22,7 +26,7 @@ pub(super) const LINK_SLOT: usize = SLOTS - 1;
 pub(super) const LINE_BYTES: u64 = size_of::<Line>() as u64;
 
 /// Chunks of one array: the first and 27 doublings.
-const CHUNKS: usize = 28;
+const CHUNKS: usize = sync::size(28, 6);
 
 /// Chunks below this size come from the heap: a map of its own would cost a whole page and two
 /// system calls, too much for databases that hold next to nothing.
@@ -46,7 +50,7 @@ impl Line {
 
     /// Stores an entry, after all that was stored before: see invariant 2 of the module.
     pub(super) fn set(&self, slot: usize, entry: Entry) {
-        self.0[slot].store(entry.0, Ordering::Release);
+        self.0[slot].store(entry.0, probe::order("index-store-order", Ordering::Release));
     }
 
     /// The slots themselves.
@@ -68,7 +72,7 @@ pub(super) struct Chunks {
 impl Chunks {
     /// An array of no lines whose first chunk will hold `2^base` lines.
     pub(super) fn new(base: u32) -> Self {
-        Self { base, starts: [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS], blocks: Mutex::new(Vec::new()) }
+        Self { base, starts: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())), blocks: Mutex::new(Vec::new()) }
     }
 
     /// A line that [`Chunks::ensure`] has provided.
@@ -136,6 +140,14 @@ impl Block {
         if cfg!(miri) || layout.size() < MAP_FROM_BYTES { Self::heap(layout) } else { Self::map(layout.size()) }
     }
 
+    /// The model checker's atomics are not zeros: each is made by itself.
+    #[cfg(loom)]
+    fn heap(layout: Layout) -> io::Result<Self> {
+        let lines: Box<[Line]> = (0..layout.size() / size_of::<Line>()).map(|_| Line::default()).collect();
+        Ok(Self::Heap { start: NonNull::from(Box::leak(lines)).cast(), layout })
+    }
+
+    #[cfg(not(loom))]
     fn heap(layout: Layout) -> io::Result<Self> {
         // SAFETY: the layout has a size, since a chunk has at least one line.
         let memory = unsafe { alloc_zeroed(layout) };
@@ -178,7 +190,7 @@ impl Drop for Block {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -1,13 +1,13 @@
 //! Comparing the eight tags of a line at once.
 
 use super::memory::Line;
-#[cfg(any(test, miri, not(target_arch = "x86_64")))]
+#[cfg(any(test, miri, loom, not(target_arch = "x86_64")))]
 use super::{entry::TAG_SHIFT, memory::SLOTS};
 
 /// The slots whose entry seems to have this tag, as bits; an empty slot seems to have tag 0.
 ///
 /// Only a hint: an entry is used as its slot is loaded anew.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
 #[inline]
 pub(super) fn tag_hints(line: &Line, tag: u32) -> u32 {
     let hints: u32;
@@ -48,17 +48,17 @@ pub(super) fn tag_hints(line: &Line, tag: u32) -> u32 {
 /// The slots whose entry seems to have this tag, as bits; an empty slot seems to have tag 0.
 ///
 /// Only a hint: an entry is used as its slot is loaded anew.
-#[cfg(any(miri, not(target_arch = "x86_64")))]
+#[cfg(any(miri, loom, not(target_arch = "x86_64")))]
 pub(super) fn tag_hints(line: &Line, tag: u32) -> u32 {
     portable_tag_hints(line, tag)
 }
 
 /// [`tag_hints`] on any processor.
-#[cfg(any(test, miri, not(target_arch = "x86_64")))]
+#[cfg(any(test, miri, loom, not(target_arch = "x86_64")))]
 #[inline]
 fn portable_tag_hints(line: &Line, tag: u32) -> u32 {
     (0..SLOTS).fold(0, |hints, slot| {
-        let entry = line.slots()[slot].load(std::sync::atomic::Ordering::Relaxed);
+        let entry = line.slots()[slot].load(crate::sync::Ordering::Relaxed);
         hints | u32::from(entry >> TAG_SHIFT == u64::from(tag)) << slot
     })
 }

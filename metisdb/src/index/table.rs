@@ -3,27 +3,27 @@
 #[cfg(test)]
 mod audit;
 
-use std::{
-    io, mem,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{io, mem};
 
 use super::{
     entry::{Entry, Marker, TAG_BITS},
     memory::{Chunks, LINK_SLOT, Line, SLOTS},
 };
-use crate::probe;
+use crate::{
+    probe,
+    sync::{self, AtomicU64, Ordering},
+};
 
 /// A table is due for a split with more than `FILL.0` entries per `FILL.1` lines: 5.4 in a line.
 /// Fewer make the table larger, more make overflow lines and thus lookups of two lines frequent.
-const FILL: (u64, u64) = (27, 5);
+const FILL: (u64, u64) = (sync::size(27, 2) as u64, sync::size(5, 1) as u64);
 
 /// Initial sizes beyond this one are refused.
 pub(super) const MAX_LINES_LOG2: u32 = 28;
 
 /// The first chunk of overflow lines has an eighth of the initial lines, but at least `2^4`.
 const OVERFLOW_SHARE_LOG2: u32 = 3;
-const MIN_OVERFLOW_LOG2: u32 = 4;
+const MIN_OVERFLOW_LOG2: u32 = sync::size(4, 1) as u32;
 
 /// Number of overflow lines that hold, with the line they hang on, that many entries.
 pub(super) fn overflow_lines_for(entries: usize) -> usize {
@@ -217,7 +217,7 @@ impl Table {
     }
 
     fn publish(&self, marker: Marker) {
-        self.marker.store(marker.0, Ordering::Release);
+        self.marker.store(marker.0, probe::order("index-marker-order", Ordering::Release));
     }
 
     /// Notes the chain of a line and its entries that move; returns the number of the others.

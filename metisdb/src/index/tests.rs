@@ -2,6 +2,8 @@
 
 mod concurrent;
 mod images;
+#[cfg(loom)]
+mod interleavings;
 mod model;
 
 use std::convert::Infallible;
