@@ -1,4 +1,4 @@
-//! P1 in every order that the steps of readers and writer can have.
+//! P1 and P2 in every order that the steps of readers and writer can have.
 
 use loom::{cell::UnsafeCell, sync::Arc, thread};
 
@@ -26,7 +26,11 @@ impl Store {
             unsafe { *record = Some(version) }
         });
         self.pins.publish(version as u64);
-        let floor = self.pins.raise_horizon(retained);
+        self.reclaim(self.pins.raise_horizon(retained));
+    }
+
+    /// Takes away what only versions below the floor can read.
+    fn reclaim(&self, floor: u64) {
         for dead in 0..floor as usize {
             self.records[dead].with_mut(|record| {
                 // SAFETY: as above.
@@ -109,6 +113,25 @@ fn a_slot_is_free_again_for_the_next_pin() {
         });
         store.commit(1, 1);
         store.commit(2, 2);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn what_is_being_read_does_not_expire() {
+    explore("a counted read beside an expiry", || {
+        let store = Store::new();
+        let pin = store.pins.pin_newest();
+        let reader = Arc::clone(&store);
+        let reader = thread::spawn(move || {
+            if let Ok(_reading) = reader.pins.begin_read(&pin) {
+                reader.read(0);
+            }
+            reader.pins.release(&pin);
+        });
+        store.commit(1, 1);
+        store.reclaim(store.pins.expire_before(1));
+        store.reclaim(store.pins.expire_before(1));
         reader.join().unwrap();
     });
 }
