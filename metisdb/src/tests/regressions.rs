@@ -920,13 +920,13 @@ fn unwritten(child: &Child) -> u64 {
 /// beyond its limit.
 #[test]
 fn memory_of_nodes_is_counted_once_beside_a_checkpoint() {
-    let db = small().segment_bytes(1 << 22).checkpoint_bytes_per_second(1 << 20).create_on(disk(24)).unwrap();
+    let db = small().segment_bytes(1 << 22).checkpoint_bytes_per_second(1 << 18).create_on(disk(24)).unwrap();
     commit(&db, &slots(1, 10_000, 1));
     thread::scope(|scope| {
         let checkpoint = scope.spawn(|| db.checkpoint().unwrap());
         thread::sleep(Duration::from_millis(200));
-        commit(&db, &slots(1, 10_000, 2));
-        assert!(!checkpoint.is_finished(), "it writes for a second");
+        commit(&db, &slots(1, 2_000, 2));
+        assert!(!checkpoint.is_finished(), "it writes for four seconds, and the commit takes a hundredth of that");
     });
     let (_, newest) = db.store.tries.newest();
     let in_memory = newest.trie.top.as_ref().map_or(0, unwritten);
