@@ -34,7 +34,7 @@ enum Action {
         way: Way,
         durability: Durability,
         wait: bool,
-        changes: Changes,
+        changes: Box<Changes>,
     },
     Checkpoint,
     /// Takes a snapshot and keeps it.
@@ -54,7 +54,7 @@ enum Way {
     Deferred,
     /// As a proposal, beside another one on the same parent that is dropped.
     Proposal {
-        lost: Changes,
+        lost: Box<Changes>,
     },
 }
 
@@ -241,13 +241,13 @@ impl History {
         let before = self.states.last().expect("the empty state is always there");
         let way = match self.random.below(8) {
             0 => Way::Deferred,
-            1 | 2 => Way::Proposal { lost: before.next(&mut self.random, Profile::Mixed).1 },
+            1 | 2 => Way::Proposal { lost: Box::new(before.next(&mut self.random, Profile::Mixed).1) },
             _ => Way::Plain,
         };
         let (next, changes) = before.next(&mut self.random, self.profile);
         self.states.push(next);
         let durability = if self.random.one_in(2) { Durability::Durable } else { Durability::Pipelined };
-        let version = self.states.len() as u64 - 1;
+        let (version, changes) = (self.states.len() as u64 - 1, Box::new(changes));
         Action::Commit { version, way, durability, wait: self.random.one_in(3), changes }
     }
 
