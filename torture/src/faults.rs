@@ -224,7 +224,6 @@ impl<'s> User<'s> {
             Ok(db) => db,
             Err(error) => {
                 self.told(&error)?;
-                ensure!(!matches!(error, Error::Poisoned { .. }) || !self.created, "a poisoned handle was opened");
                 self.injector.mend();
                 self.try_open().map_err(|error| format!("opening again: {error}"))?
             }
@@ -284,7 +283,8 @@ impl<'s> User<'s> {
         let poisoned = matches!(error, Error::Poisoned { .. });
         if poisoned || self.plan.sticky {
             // Nothing is acknowledged: by a handle that does not know what the disk holds, or one whose disk fails.
-            let refused = self.db().commit(&Changes::new(), Durability::Durable);
+            let next = self.made + 1;
+            let refused = self.db().commit(&self.states[next as usize].1, Durability::Durable);
             ensure!(refused.is_err(), "a commit was acknowledged behind {error}");
             self.compare(self.db(), self.made)?;
             let still = matches!(refused, Err(Error::Poisoned { .. }));
@@ -292,7 +292,8 @@ impl<'s> User<'s> {
             self.injector.mend();
             if still {
                 self.outcome = "poisoned";
-                self.made = submitted.max(self.made);
+                // It may have got as far as the log.
+                self.made = if poisoned { submitted } else { next };
                 self.db = None;
                 self.open()?;
             }
@@ -312,9 +313,9 @@ impl<'s> User<'s> {
         let (failed, at) = self.injector.failed().ok_or("an error without a fault")?;
         let first = *operation == failed && *path == at;
         ensure!(first || self.plan.sticky, "{failed} of {} failed, told is: {error}", at.display());
-        // A sync that fails leaves it unknown what the disk holds, in a commit and in a checkpoint; a full disk does not.
-        let is_sync = operation.starts_with("sync");
-        ensure!(outcome != "poisoned" || is_sync || kind != ErrorKind::StorageFull, "a full disk poisoned: {error}");
+        // A sync that fails leaves it unknown what the disk holds; a full disk does not, unless not even what was begun can be erased.
+        let unknown = operation.starts_with("sync") || kind != ErrorKind::StorageFull || self.plan.sticky;
+        ensure!(outcome != "poisoned" || unknown, "a full disk poisoned: {error}");
         self.outcome = outcome;
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::thread;
 use metisdb_torture::{
     crash::{self, Limits},
     damage::{self, SMALL_CODE_BYTES},
+    faults,
 };
 
 fn threads() -> usize {
@@ -51,4 +52,19 @@ fn no_damage_gives_a_wrong_value() {
         let told = report.verdicts.get(&format!("{class}: an error when read"));
         assert!(told.is_some_and(|count| *count > 10), "{class}");
     }
+}
+
+/// Every call of a history fails, in four ways, once and for good.
+#[test]
+fn no_failing_call_loses_what_was_acknowledged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = faults::inject(0..2, folder.path()).expect("a folder that can be written to");
+    println!("{report:#?}");
+    assert_eq!(report.failure, None);
+    for class in
+        ["sync segment: poisoned", "sync superblock: poisoned", "map segment: an error", "read image: an error"]
+    {
+        assert!(report.outcomes.get(class).is_some_and(|count| *count > 4), "{class}");
+    }
+    assert!(report.outcomes.keys().all(|outcome| outcome != "sync segment: passed over"));
 }
