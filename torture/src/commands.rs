@@ -11,6 +11,7 @@ use clap::Args;
 use metisdb_torture::{
     crash::{self, Case, Limits, Report, Tally},
     damage::{self, SMALL_CODE_BYTES},
+    faults,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,17 @@ pub(crate) struct DamageArguments {
     /// Bytes of code in the small database, all of whose bits in use are flipped.
     #[arg(long, default_value_t = SMALL_CODE_BYTES)]
     code_bytes: usize,
+}
+
+/// Options of `faults`.
+#[derive(Debug, Args)]
+pub(crate) struct FaultsArguments {
+    /// Seed of the first history.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Histories, each as often as it has calls.
+    #[arg(long, default_value_t = 1)]
+    histories: u64,
 }
 
 /// What the progress file holds.
@@ -106,6 +118,26 @@ pub(crate) fn crash(arguments: &CrashArguments, json: bool) -> Result<()> {
             tally.states, failure.wrong, failure.case
         )
         .into()),
+    }
+}
+
+/// Failing calls.
+pub(crate) fn faults(arguments: &FaultsArguments, json: bool) -> Result<()> {
+    let started = Instant::now();
+    let folder = tempfile::tempdir()?;
+    let report = faults::inject(arguments.seed..arguments.seed + arguments.histories, folder.path())?;
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        let seconds = started.elapsed().as_secs_f64();
+        println!("{} histories with failing calls in {seconds:.0} s", report.histories);
+        for (outcome, count) in &report.outcomes {
+            println!("  {outcome:<52}{count:>8}");
+        }
+    }
+    match report.failure {
+        None => Ok(()),
+        Some((plan, wrong)) => Err(format!("FAILED: {plan}: {wrong}").into()),
     }
 }
 

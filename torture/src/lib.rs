@@ -6,11 +6,13 @@
 //! | `allocator` | what keeps opening a database cheap |
 //! | `injector` | a storage whose calls fail |
 //! | `crash` | histories cut at every operation, and what a power loss leaves |
+//! | `faults` | calls of the storage that fail, once or from there on |
 //! | `damage` | files whose bytes are not what was written |
 
 mod allocator;
 pub mod crash;
 pub mod damage;
+pub mod faults;
 mod injector;
 mod model;
 mod random;

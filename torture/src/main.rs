@@ -25,6 +25,8 @@ struct Cli {
 enum Command {
     /// Cuts the power at every operation of random histories, and during recovery.
     Crash(commands::CrashArguments),
+    /// Fails every call of the storage, once and for good: errors, full disks, writes that are done in part.
+    Faults(commands::FaultsArguments),
     /// Flips every bit of a small database, some of a larger one, and damages files in other ways.
     Damage(commands::DamageArguments),
 }
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let Cli { command, json } = Cli::parse();
     let outcome = match command {
         Command::Crash(arguments) => commands::crash(&arguments, json),
+        Command::Faults(arguments) => commands::faults(&arguments, json),
         Command::Damage(arguments) => commands::damage(&arguments, json),
     };
     match outcome {

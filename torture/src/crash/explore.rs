@@ -10,7 +10,7 @@ use metisdb::storage::SimulatedDisk;
 
 use super::{
     case::{Case, Cut, Loss},
-    history::{History, Known, SESSIONS, options},
+    history::{History, Known, SESSIONS},
     judge::judge,
     tally::Tally,
 };
@@ -41,9 +41,21 @@ pub(crate) struct Explorer<'s> {
     /// Hashes of images with what was known of them, of one session.
     judged: HashSet<(u64, bool, u64, u64)>,
     images: HashSet<u64>,
+    /// Of the last cut of the session.
+    last: Option<Extent>,
     tally: Tally,
     /// Called with the figures of each session; and, before each cut, to learn whether to go on.
     goes_on: &'s (dyn Fn(&mut Tally) -> bool + Sync),
+}
+
+/// What tells the states of a cut from those of the cut before: how many parts there are, what is left without any of them and with all,
+/// and what is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Extent {
+    parts: usize,
+    nothing: u64,
+    everything: u64,
+    known: (bool, u64, u64),
 }
 
 /// A class of states: the operation that was cut, on which kind of file, and what the user was doing.
@@ -56,7 +68,7 @@ struct Class {
 impl<'s> Explorer<'s> {
     pub(crate) fn new(seed: u64, goes_on: &'s (dyn Fn(&mut Tally) -> bool + Sync)) -> Self {
         let case = Case { seed, session: 0, cuts: Vec::new() };
-        Self { case, judged: HashSet::new(), images: HashSet::new(), tally: Tally::default(), goes_on }
+        Self { case, judged: HashSet::new(), images: HashSet::new(), last: None, tally: Tally::default(), goes_on }
     }
 
     /// Judges the history's states, session by session.
@@ -67,6 +79,7 @@ impl<'s> Explorer<'s> {
             history.advance().map_err(|wrong| self.failure(wrong))?;
             self.judged.clear();
             self.images.clear();
+            self.last = None;
         }
         self.tally.histories = 1;
         (self.goes_on)(&mut self.tally);
@@ -93,6 +106,18 @@ impl<'s> Explorer<'s> {
             let known = history.run(&disk).map_err(|wrong| self.failure(wrong))?.known;
             self.tally.cuts += 1;
             self.tally.exhausted += u64::from(disk.unsynced_parts() <= EXHAUSTIVE_PARTS);
+            let extent = Extent {
+                parts: disk.unsynced_parts(),
+                nothing: disk.after_power_loss(0).image_hash(),
+                everything: disk.after_power_loss(1).image_hash(),
+                known: (known.created, known.acknowledged, known.submitted),
+            };
+            // An operation that changes nothing, a sync or a reservation, adds no state.
+            let adds_none = self.last.replace(extent) == Some(extent) && extent.parts <= EXHAUSTIVE_PARTS;
+            if adds_none {
+                self.tally.repeated += 1 << extent.parts;
+                continue;
+            }
             let class = Class::of(&disk, &known);
             for loss in losses(&disk, mix(self.case.seed ^ at << 32 ^ self.case.session)) {
                 self.case.cuts = vec![Cut { at, loss }];
@@ -117,7 +142,7 @@ impl<'s> Explorer<'s> {
             let left = Arc::new(loss.of(disk));
             let at = mix(image ^ 1) % operations;
             left.cut_after(at);
-            drop(options().open_on(left.clone()));
+            drop(history.options().open_on(left.clone()));
             let depth = self.case.cuts.len();
             for loss in losses(&left, mix(image ^ 2)).take(DRAWN_IN_RECOVERY) {
                 self.case.cuts.truncate(depth);
@@ -153,7 +178,7 @@ pub fn replay(case: &Case) -> Result<(), String> {
         disk.cut_after(cut.at);
         match known {
             None => known = Some(history.run(&disk)?.known),
-            Some(_) => drop(options().open_on(disk.clone())),
+            Some(_) => drop(history.options().open_on(disk.clone())),
         }
         disk = Arc::new(cut.loss.of(&disk));
     }

@@ -17,7 +17,7 @@ use crate::{
     random::Random,
 };
 
-/// Versions that stay readable before the newest.
+/// Histories retain fewer versions than this before the newest.
 const RETAIN: u64 = 3;
 /// Sessions of a history.
 pub(crate) const SESSIONS: u64 = 7;
@@ -34,7 +34,7 @@ enum Action {
         way: Way,
         durability: Durability,
         wait: bool,
-        changes: Changes,
+        changes: Box<Changes>,
     },
     Checkpoint,
     /// Takes a snapshot and keeps it.
@@ -54,7 +54,7 @@ enum Way {
     Deferred,
     /// As a proposal, beside another one on the same parent that is dropped.
     Proposal {
-        lost: Changes,
+        lost: Box<Changes>,
     },
 }
 
@@ -133,6 +133,7 @@ impl From<String> for Stop {
 pub(crate) struct History {
     random: Random,
     profile: Profile,
+    retain: u64,
     /// The state of every version up to the end of the session.
     pub(crate) states: Vec<State>,
     /// What could come next, version by version, once it was asked for.
@@ -148,21 +149,23 @@ pub(crate) struct History {
     kill_at: Option<u64>,
 }
 
-pub(crate) fn options() -> Options {
-    Options::new()
-        .segment_bytes(1 << 16)
-        .expected_keys(0)
-        .retain_versions(RETAIN)
-        .checkpoint_log_bytes(u64::MAX)
-        .checkpoint_bytes_per_second(u64::MAX)
-}
-
 impl History {
+    /// How the database is opened each time.
+    pub(crate) fn options(&self) -> Options {
+        Options::new()
+            .segment_bytes(1 << 16)
+            .expected_keys(0)
+            .retain_versions(self.retain)
+            .checkpoint_log_bytes(u64::MAX)
+            .checkpoint_bytes_per_second(u64::MAX)
+    }
+
     /// The first session, which creates the database.
     pub(crate) fn begin(seed: u64) -> Result<Self, String> {
         let mut history = Self {
             random: Random::new(seed),
             profile: if seed.is_multiple_of(2) { Profile::Mixed } else { Profile::Churning },
+            retain: seed / 2 % RETAIN,
             states: vec![State::empty()],
             after: RefCell::default(),
             codes: Vec::new(),
@@ -182,7 +185,7 @@ impl History {
         let seed = if self.random.one_in(2) { 1 } else { self.random.next() };
         self.start = disk.after_power_loss(seed);
         let shown = Arc::new(self.start.after_power_loss(1));
-        let db = options().open_on(shown).map_err(|error| format!("the next session: {error}"))?;
+        let db = self.options().open_on(shown).map_err(|error| format!("the next session: {error}"))?;
         let version = db.stats().version;
         if !(known.acknowledged..=known.submitted).contains(&version) {
             return Err(format!("the next session: version {version}, not one of {known:?}"));
@@ -238,13 +241,13 @@ impl History {
         let before = self.states.last().expect("the empty state is always there");
         let way = match self.random.below(8) {
             0 => Way::Deferred,
-            1 | 2 => Way::Proposal { lost: before.next(&mut self.random, Profile::Mixed).1 },
+            1 | 2 => Way::Proposal { lost: Box::new(before.next(&mut self.random, Profile::Mixed).1) },
             _ => Way::Plain,
         };
         let (next, changes) = before.next(&mut self.random, self.profile);
         self.states.push(next);
         let durability = if self.random.one_in(2) { Durability::Durable } else { Durability::Pipelined };
-        let version = self.states.len() as u64 - 1;
+        let (version, changes) = (self.states.len() as u64 - 1, Box::new(changes));
         Action::Commit { version, way, durability, wait: self.random.one_in(3), changes }
     }
 
@@ -340,16 +343,16 @@ impl User<'_> {
     fn open(&mut self) -> Result<(), Stop> {
         if !self.known.created {
             self.known.activity = Activity::Creating;
-            self.db = Some(match options().create_on(self.storage.clone()) {
+            self.db = Some(match self.history.options().create_on(self.storage.clone()) {
                 // A process that was killed may have got that far.
-                Err(Error::AlreadyExists { .. }) => options().open_on(self.storage.clone())?,
+                Err(Error::AlreadyExists { .. }) => self.history.options().open_on(self.storage.clone())?,
                 other => other?,
             });
             self.known.created = true;
             return Ok(());
         }
         self.known.activity = Activity::Opening;
-        let db = options().open_on(self.storage.clone())?;
+        let db = self.history.options().open_on(self.storage.clone())?;
         self.known.acknowledged = db.stats().version;
         self.db = Some(db);
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy_primitives::U256;
 use metisdb::{CheckLevel, Db, Durability, Error, storage::SimulatedDisk};
 
-use super::history::{History, Known, options};
+use super::history::{History, Known};
 use crate::model::{State, address, ensure};
 
 /// Bytes in front of a segment's frames (`spec/format.md`); at this offset stands the position at which it starts.
@@ -17,10 +17,10 @@ const START_AT: u64 = 80;
 /// # Errors
 /// What does not hold.
 pub(crate) fn judge(left: &Arc<SimulatedDisk>, known: &Known, history: &History) -> Result<u64, String> {
-    let db = match options().open_on(left.clone()) {
+    let db = match history.options().open_on(left.clone()) {
         Ok(db) => db,
         Err(Error::NotADatabase { .. }) if !known.created => {
-            options().create_on(left.clone()).map_err(|error| format!("creating again: {error}"))?;
+            history.options().create_on(left.clone()).map_err(|error| format!("creating again: {error}"))?;
             return Ok(0);
         }
         Err(error) => return Err(format!("open: {error}")),
@@ -66,7 +66,7 @@ fn proves(db: &Db, state: &State) -> Result<(), String> {
 /// What was recovered is durable: a power loss right behind changes nothing, and recovering it writes nothing. Then a commit works.
 fn survives_again(left: &SimulatedDisk, version: u64, history: &History) -> Result<(), String> {
     let again = Arc::new(left.after_power_loss(0));
-    let db = options().open_on(again.clone()).map_err(|error| format!("opening again: {error}"))?;
+    let db = history.options().open_on(again.clone()).map_err(|error| format!("opening again: {error}"))?;
     ensure!(db.stats().version == version, "version {version} was recovered, {} found again", db.stats().version);
     let written = again.operations();
     ensure!(written == 0, "recovering a recovered database takes {written} operations");

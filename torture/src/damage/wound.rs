@@ -7,6 +7,9 @@ use metisdb::storage::SimulatedDisk;
 use super::{subject::Subject, walk::walk};
 use crate::random::{Random, mix};
 
+/// Unit in which the bytes of files other than the log count as in use.
+const BLOCK: usize = 64;
+
 /// One wound of one database.
 #[derive(Clone, Debug)]
 pub struct Wound {
@@ -104,27 +107,20 @@ impl fmt::Display for Wound {
 pub(crate) fn every_bit(subject: &Subject) -> Result<Vec<Wound>, String> {
     let mut wounds = Vec::new();
     for (file, bytes) in &subject.files {
-        let (used, live) = in_use(file, bytes)?;
-        for range in used {
-            for offset in range {
-                let live = live.iter().any(|live| live.contains(&offset));
-                let flip = |bit| Wound { file: file.clone(), offset, harm: Harm::Flip { bit }, live };
-                wounds.extend((0..8).map(flip));
-            }
+        let harm = |bit| Harm::Flip { bit };
+        let flips = |offset, live| (0..8).map(move |bit| Wound { file: file.clone(), offset, harm: harm(bit), live });
+        if file.starts_with("segment.") {
+            let walk = walk(bytes)?;
+            let live: Vec<Range<usize>> = walk.newest.into_values().collect();
+            let is_live = |offset| live.iter().any(|live| live.contains(&offset));
+            wounds.extend((0..walk.end).flat_map(|offset| flips(offset, is_live(offset))));
+        } else {
+            let in_use = bytes.chunks(BLOCK).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0));
+            let offsets = in_use.flat_map(|(index, block)| index * BLOCK..index * BLOCK + block.len());
+            wounds.extend(offsets.flat_map(|offset| flips(offset, false)));
         }
     }
     Ok(wounds)
-}
-
-/// Ranges of a file that hold something, and those of live records among them.
-fn in_use(file: &str, bytes: &[u8]) -> Result<(Vec<Range<usize>>, Vec<Range<usize>>), String> {
-    if file.starts_with("segment.") {
-        let walk = walk(bytes)?;
-        return Ok((vec![0..walk.end], walk.newest.into_values().collect()));
-    }
-    const BLOCK: usize = 64;
-    let blocks = bytes.chunks(BLOCK).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0));
-    Ok((blocks.map(|(index, block)| index * BLOCK..index * BLOCK + block.len()).collect(), Vec::new()))
 }
 
 /// Truncations, removals, swapped blocks, and older contents.
