@@ -16,10 +16,13 @@ use alloy_primitives::{Address, U256};
 use parking_lot::Mutex;
 
 use super::{
+    Random,
     bad_input::{History, assert_says},
     beside,
     children::{part, play},
-    disk, small, wide,
+    disk,
+    model::changes,
+    small, wide,
 };
 use crate::{Account, Changes, CheckLevel, Durability, Error};
 
@@ -228,4 +231,56 @@ fn a_forked_child_gets_an_error_and_leaves_the_lock() {
     history.assert_reads(&db);
     db.close().unwrap();
     history.assert_opens(folder.path());
+}
+
+/// The most bytes that a file of this process may have; what it was.
+#[cfg(target_os = "linux")]
+fn limit_files(bytes: Option<u64>) -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Fsize);
+    setrlimit(Resource::Fsize, Rlimit { current: bytes, ..before.clone() }).unwrap();
+    before.current
+}
+
+/// The limit holds for all threads, so the whole part is a child's.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_on_the_size_of_files_is_a_full_disk() {
+    let Some((folder, _)) = part() else {
+        let folder = tempfile::tempdir().unwrap();
+        play("processes::a_limit_on_the_size_of_files_is_a_full_disk", folder.path(), "");
+        return;
+    };
+    // SAFETY: to ignore a signal installs no code. By default this one ends the process.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let db = small().create(&folder).unwrap();
+    let mut history = History::begin(&db, 3);
+    for limit in [1 << 15, 1 << 12, 1 << 14] {
+        let before = limit_files(Some(limit));
+        let (mut round, version) = (0, db.stats().version);
+        let error = loop {
+            round += 1;
+            assert!(round < 100, "no limit of {limit} bytes was met");
+            let commits = |own: &mut History| {
+                let (next, steps) = own.0.last().unwrap().next(&mut Random(round), 9000);
+                db.commit(&changes(&steps), Durability::Durable)?;
+                own.0.push(next);
+                Ok(())
+            };
+            if let Err(error) = commits(&mut history) {
+                break error;
+            }
+        };
+        assert!(error.is_out_of_space(), "{error}");
+        let error = db.checkpoint().unwrap_err();
+        assert!(error.is_out_of_space(), "{error}");
+        history.assert_reads(&db);
+        assert!(db.stats().version >= version);
+        limit_files(before);
+        history.extend(&db, 3);
+        db.checkpoint().unwrap();
+        history.assert_reads(&db);
+    }
+    db.close().unwrap();
+    history.assert_opens(&folder);
 }
