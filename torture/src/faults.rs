@@ -279,8 +279,9 @@ impl<'s> User<'s> {
     fn after_failure(&mut self, error: &Error, submitted: u64) -> Result<(), String> {
         self.told(error)?;
         self.compare(self.db(), self.made)?;
-        self.survive(submitted)?;
         let poisoned = matches!(error, Error::Poisoned { .. });
+        // What was refused does not come back, unless it is unknown what the disk holds.
+        self.survive(if poisoned { submitted } else { self.made })?;
         if poisoned || self.plan.sticky {
             // Nothing is acknowledged: by a handle that does not know what the disk holds, or one whose disk fails.
             let next = self.made + 1;

@@ -17,9 +17,9 @@ use super::{
 use crate::{injector::class_of, random::mix};
 
 /// Parts up to which each of their subsets is a state.
-const EXHAUSTIVE_PARTS: usize = 6;
+const EXHAUSTIVE_PARTS: usize = 5;
 /// States of a cut with more parts; of a cut of a recovery.
-const DRAWN: u64 = 32;
+const DRAWN: u64 = 20;
 const DRAWN_IN_RECOVERY: usize = 4;
 /// One in how many recoveries that write something is cut.
 const RECOVERIES: u64 = 2;

@@ -1,7 +1,8 @@
 //! A history: sessions of one database, one behind the other, that depend on a seed alone.
 //!
 //! A session begins with a folder at rest (empty, closed, or as a power loss left it) and runs its actions until they end or the power is
-//! cut. One in three is killed on the way: its process ends, what it wrote stays in the page cache, and another one goes on.
+//! cut. In half of them the process ends on the way, killed or after a sync that failed:
+//! what it wrote stays in the page cache, and another one goes on.
 
 use std::{cell::RefCell, collections::BTreeMap, io::ErrorKind, rc::Rc, sync::Arc};
 
@@ -86,6 +87,16 @@ impl Activity {
     }
 }
 
+/// How the first process of a session ends before its actions do.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    None,
+    /// At this call of the storage.
+    Killed(u64),
+    /// This operation of the disk, a sync, fails.
+    SyncFailed(u64),
+}
+
 /// What is known at the moment of the cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Known {
@@ -145,8 +156,8 @@ pub(crate) struct History {
     /// What is known then.
     before: Known,
     actions: Vec<Action>,
-    /// The call at which the first process of the session is killed.
-    kill_at: Option<u64>,
+    /// How the first process of the session ends.
+    end: End,
 }
 
 impl History {
@@ -172,7 +183,7 @@ impl History {
             start: SimulatedDisk::new(seed),
             before: Known { created: false, acknowledged: 0, submitted: 0, activity: Activity::Creating },
             actions: Vec::new(),
-            kill_at: None,
+            end: End::None,
         };
         history.plan()?;
         Ok(history)
@@ -210,7 +221,7 @@ impl History {
     fn plan(&mut self) -> Result<(), String> {
         self.actions.clear();
         self.after.borrow_mut().clear();
-        self.kill_at = None;
+        self.end = End::None;
         for _ in 0..5 + self.random.below(5) {
             let action = match self.random.below(12) {
                 0 | 1 => Action::Checkpoint,
@@ -225,14 +236,41 @@ impl History {
             self.actions.push(Action::Reopen { close: true });
         }
         self.codes = self.states.last().map(State::code_hashes).unwrap_or_default();
-        if self.random.one_in(3) {
-            self.kill_at = Some(u64::MAX);
-            let mut classes = self.run(&self.disk())?.classes;
-            classes.retain(|class, _| !LOOKING.iter().any(|looking| class.starts_with(looking)));
-            // Rare ones as often as those of each commit.
-            let class = self.random.below(classes.len() as u64) as usize;
-            let numbers = classes.into_values().nth(class).unwrap_or_default();
-            self.kill_at = Some(numbers[self.random.below(numbers.len() as u64) as usize]);
+        match self.random.below(6) {
+            0..=2 => Ok(()),
+            3 => self.plan_failing_sync(),
+            kind => self.plan_kill(kind == 4),
+        }
+    }
+
+    /// The process is killed at a call that changes something: in the making of a segment, or anywhere.
+    fn plan_kill(&mut self, growing: bool) -> Result<(), String> {
+        self.end = End::Killed(u64::MAX);
+        let mut classes = self.run(&self.disk())?.classes;
+        classes.retain(|class, _| !LOOKING.iter().any(|looking| class.starts_with(looking)));
+        // Rare ones as often as those of each commit.
+        let class = self.random.below(classes.len() as u64) as usize;
+        let numbers = match classes.get("create segment") {
+            Some(created) if growing => created.iter().flat_map(|number| number + 1..number + 7).collect(),
+            _ => classes.into_values().nth(class).unwrap_or_default(),
+        };
+        self.end = End::Killed(numbers[self.random.below(numbers.len() as u64) as usize]);
+        Ok(())
+    }
+
+    /// A sync fails, which leaves in the page cache, as clean, what the disk does not have.
+    fn plan_failing_sync(&mut self) -> Result<(), String> {
+        let whole = self.disk();
+        self.run(&whole)?;
+        for _ in 0..20 {
+            let at = self.random.below(whole.operations());
+            let disk = self.disk();
+            disk.cut_after(at);
+            self.run(&disk)?;
+            if disk.interrupted().is_some_and(|(operation, _)| operation == "sync") {
+                self.end = End::SyncFailed(at);
+                break;
+            }
         }
         Ok(())
     }
@@ -256,19 +294,23 @@ impl History {
     /// # Errors
     /// What the database did wrong.
     pub(crate) fn run(&self, disk: &Arc<SimulatedDisk>) -> Result<Outcome, String> {
-        let kill = self.kill_at.map(|at| Plan { fault: Fault::Short(ErrorKind::Other), at, sticky: true });
-        let injector = kill.is_some().then(|| Injector::new(disk.clone(), kill));
-        let storage: Arc<dyn Storage> = match &injector {
-            Some(injector) => Arc::new(injector.clone()),
-            None => disk.clone(),
+        let kill = |at| Plan { fault: Fault::Short(ErrorKind::Other), at, sticky: true };
+        let (storage, injector): (Arc<dyn Storage>, _) = match self.end {
+            End::Killed(at) => {
+                let injector = Injector::new(disk.clone(), Some(kill(at)));
+                (Arc::new(injector.clone()), Some(injector))
+            }
+            End::SyncFailed(at) => {
+                disk.fail_operation(at, ErrorKind::Other);
+                (disk.clone(), None)
+            }
+            End::None => (disk.clone(), None),
         };
         let user = User { history: self, storage, held: Vec::new(), db: None, known: self.before, index_bytes: 0 };
         let mut run = Run { user, dropped_segments: 0, index_growths: 0, done: 0 };
         let mut stopped = run.go_on();
-        if let (Err(Stop::Failed(_)), Some(injector)) = (&stopped, &injector)
-            && injector.failed().is_some()
-        {
-            injector.mend();
+        let ended = matches!(stopped, Err(Stop::Failed(_))) && disk.interrupted().is_none();
+        if ended && !matches!(self.end, End::None) {
             stopped = run.start_again(disk.clone()).and_then(|()| run.go_on());
         }
         match stopped {
