@@ -52,7 +52,7 @@ fn crafted_addresses(seed: &[u8; 32], count: u64) -> Vec<Address> {
 }
 
 fn random_slots(seed: u64, count: u64) -> Vec<U256> {
-    (0..count).map(|index| wide(seed << 32 | 8 * index)).collect()
+    (0..count).map(|index| wide((seed << 32) + 8 * index)).collect()
 }
 
 fn random_address(number: u64) -> Address {
@@ -155,7 +155,7 @@ fn crafted_keys_cost_what_random_ones_do() {
         write_and_read(&slots, set, |snapshot, slot| !snapshot.storage(&CONTRACT, slot).unwrap().is_zero(), seed)
     });
     assert_cost("addresses", |is_crafted, seed| {
-        let random = || (0..CRAFTED).map(|index| random_address(seed << 32 | index)).collect();
+        let random = || (0..CRAFTED).map(|index| random_address((seed << 32) + index)).collect();
         let addresses = if is_crafted { crafted_addresses(&[7; 32], CRAFTED) } else { random() };
         let set = |changes: &mut Changes, address| {
             changes.set_account(address, Account::default());
