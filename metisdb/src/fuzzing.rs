@@ -91,7 +91,8 @@ mod tests {
     /// What fuzzing found worth keeping, among it everything that ever failed.
     #[test]
     fn the_corpus_passes() {
-        let targets: [(&str, fn(&[u8])); 10] = [
+        type Entrance = fn(&[u8]);
+        let targets: [(&str, Entrance); 10] = [
             ("record", super::record),
             ("frame", super::frame),
             ("node", super::node),

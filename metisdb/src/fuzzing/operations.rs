@@ -3,7 +3,7 @@
 //! Few addresses and slots, so that everything meets: proposals in forks and chains, deferred roots, held snapshots, wipes, accounts that go and
 //! come back, checkpoints, reopening with and without a clean end, power cuts.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_trie::TrieAccount;
@@ -11,7 +11,7 @@ use arbitrary::{Result, Unstructured};
 
 use super::oracle_root;
 use crate::{
-    Account, Changes, CheckLevel, Db, Durability, Options, Proposal, Snapshot, proof::AccountProof,
+    Account, Changes, CheckLevel, Db, Durability, Error, Options, Proposal, Snapshot, proof::AccountProof,
     storage::SimulatedDisk,
 };
 
@@ -84,11 +84,14 @@ impl State {
     }
 }
 
-/// A proposal, the state that it leads to, and the version that it was made on, as far as that is one.
+/// A proposal, and the state that it leads to.
 struct Forked {
     proposal: Proposal,
     state: State,
-    parent: Option<u64>,
+    /// The version that it was made on, once that is one,
+    parent: Rc<Cell<Option<u64>>>,
+    /// and the one that it is itself.
+    version: Rc<Cell<Option<u64>>>,
 }
 
 struct Machine {
@@ -139,7 +142,7 @@ impl Machine {
             8 | 9 => self.commit_proposal(input)?,
             10 => {
                 let version = self.newest().saturating_sub(input.int_in_range(0..=RETAIN)?);
-                self.held.truncate(MOST);
+                self.held.truncate(MOST - 1);
                 self.held.push(self.db().snapshot_at(version).expect("a retained version"));
             }
             11 if !self.held.is_empty() => drop(self.held.swap_remove(input.choose_index(self.held.len())?)),
@@ -189,18 +192,18 @@ impl Machine {
         let choice = input.int_in_range(0..=3 * MOST)?;
         let (state, proposal, parent) = if let Some(below) = self.proposals.get(choice) {
             let (state, changes) = below.state.next(input)?;
-            (state, below.proposal.propose(&changes), None)
+            (state, below.proposal.propose(&changes), below.version.clone())
         } else {
             let newest = self.db().snapshot().expect("a snapshot");
             let snapshot = self.held.get(choice.wrapping_sub(MOST)).unwrap_or(&newest);
             let version = snapshot.version();
             let (state, changes) = self.states[version as usize].next(input)?;
-            (state, self.db().propose(snapshot, &changes), Some(version))
+            (state, self.db().propose(snapshot, &changes), Rc::new(Cell::new(Some(version))))
         };
         let proposal = proposal.expect("a proposal");
         assert_eq!(proposal.root(), state.root(), "of a proposal");
         self.proposals.truncate(MOST - 1);
-        self.proposals.push(Forked { proposal, state, parent });
+        self.proposals.push(Forked { proposal, state, parent, version: Rc::default() });
         Ok(())
     }
 
@@ -211,18 +214,15 @@ impl Machine {
         }
         let chosen = self.proposals.swap_remove(input.choose_index(self.proposals.len())?);
         let durability = durability(input)?;
-        match (chosen.parent == Some(self.newest()), chosen.proposal.commit(durability)) {
-            (true, Ok(commit)) => {
+        let is_child = chosen.parent.get() == Some(self.newest());
+        match chosen.proposal.commit(durability) {
+            Ok(commit) if is_child => {
+                chosen.version.set(Some(commit.version()));
                 self.committed(commit.version(), chosen.state, durability);
                 self.assert_newest();
             }
-            // On a proposal: it may have been committed since, as the newest version.
-            (false, Ok(commit)) if chosen.parent.is_none() => {
-                self.committed(commit.version(), chosen.state, durability);
-                self.assert_newest();
-            }
-            (false, Err(crate::Error::NotChildOfNewest { .. })) => {}
-            (_, other) => panic!("a proposal on {:?} at {}: {other:?}", chosen.parent, self.newest()),
+            Err(Error::NotChildOfNewest { .. }) if !is_child => {}
+            other => panic!("a proposal on {:?} at {}: {other:?}", chosen.parent, self.newest()),
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ fn crafted_addresses(seed: &[u8; 32], count: u64) -> Vec<Address> {
 }
 
 fn random_slots(seed: u64, count: u64) -> Vec<U256> {
-    (0..count).map(|index| wide(seed << 32 | 8 * index)).collect()
+    (0..count).map(|index| wide((seed << 32) + 8 * index)).collect()
 }
 
 fn random_address(number: u64) -> Address {
@@ -155,7 +155,7 @@ fn crafted_keys_cost_what_random_ones_do() {
         write_and_read(&slots, set, |snapshot, slot| !snapshot.storage(&CONTRACT, slot).unwrap().is_zero(), seed)
     });
     assert_cost("addresses", |is_crafted, seed| {
-        let random = || (0..CRAFTED).map(|index| random_address(seed << 32 | index)).collect();
+        let random = || (0..CRAFTED).map(|index| random_address((seed << 32) + index)).collect();
         let addresses = if is_crafted { crafted_addresses(&[7; 32], CRAFTED) } else { random() };
         let set = |changes: &mut Changes, address| {
             changes.set_account(address, Account::default());
@@ -355,6 +355,33 @@ fn an_account_with_a_million_slots() {
     let snapshot = db.snapshot().unwrap();
     assert_eq!((snapshot.version(), snapshot.storage_root(&CONTRACT).unwrap()), (wiped, EMPTY_ROOT));
     println!("{:#?}", db.stats());
+}
+
+/// In a state of few accounts, an account's leaf is the topmost node of the trie, or stands right below it: a thorough checkpoint took its storage for a
+/// piece of each part that it sweeps, up to 256 of them, and wrote all of it as many times. That of a million slots wrote gigabytes, for minutes.
+#[test]
+fn a_thorough_checkpoint_writes_a_lone_storage_once() {
+    for others in [0, 1, 4] {
+        let disk = disk(9);
+        let options = Options::new().expected_keys(0).segment_bytes(1 << 20).max_unwritten_trie_bytes(1 << 20);
+        let db = options.create_on(disk.clone()).unwrap();
+        for some in random_slots(1, 24_000).chunks(2_000) {
+            let mut changes = account_with(&some.iter().map(|slot| (*slot, *slot)).collect::<Vec<_>>());
+            for number in 0..others {
+                changes.set_account(random_address(number), Account::default());
+            }
+            db.commit(&changes, Durability::Pipelined).unwrap();
+        }
+        let root = db.snapshot().unwrap().root().unwrap();
+        let before = disk.operations();
+        db.checkpoint().unwrap();
+        let operations = disk.operations() - before;
+        println!("{others} other accounts: {operations} operations of the disk");
+        assert!(operations < 300, "{others} other accounts: {operations} operations of the disk");
+        db.check(CheckLevel::Full).unwrap();
+        assert_eq!(db.snapshot().unwrap().root().unwrap(), root);
+        db.close().unwrap();
+    }
 }
 
 /// Contracts that destroy themselves and are created again at their address in the same block, with some of the slots that they had, block

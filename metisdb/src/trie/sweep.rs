@@ -50,7 +50,7 @@ impl Sweep<'_> {
     /// nibble: at most 64 in each of the two tiers.
     fn child(&mut self, child: &Child, birth: u32, tier: Tier, depth: usize) -> Result<Option<Child>> {
         let link = match child.link.settled() {
-            Link::Leaf(Leaf { key, storage: Some(storage) }) if tier == Tier::Accounts => self
+            Link::Leaf(Leaf { key, storage: Some(storage) }) if tier == Tier::Accounts && self.has_leaf(depth) => self
                 .child(&storage, birth, Tier::Storage, 0)?
                 .map(|storage| Link::Leaf(Leaf { key, storage: Some(Arc::new(storage)) })),
             Link::Leaf(_) => None,
@@ -62,6 +62,12 @@ impl Sweep<'_> {
     /// Whether a nibble may be at this depth of the part. All storage of an account belongs to the account's part.
     fn belongs(&self, tier: Tier, depth: usize, nibble: u8) -> bool {
         tier == Tier::Storage || self.part.get(depth).is_none_or(|own| *own == nibble)
+    }
+
+    /// Whether an account's leaf behind so many nibbles is in the part. The nibbles that stand in the leaf are not known here: where they
+    /// would tell, it is in the first of the parts in question, and in no other.
+    fn has_leaf(&self, depth: usize) -> bool {
+        self.part.iter().skip(depth).all(|own| *own == 0)
     }
 
     fn branch(&mut self, node: &NodeRef, birth: u32, tier: Tier, depth: usize) -> Result<Option<NodeRef>> {
