@@ -238,7 +238,7 @@ fn a_forked_child_gets_an_error_and_leaves_the_lock() {
 fn limit_files(bytes: Option<u64>) -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let before = getrlimit(Resource::Fsize);
-    setrlimit(Resource::Fsize, Rlimit { current: bytes, ..before.clone() }).unwrap();
+    setrlimit(Resource::Fsize, Rlimit { current: bytes, ..before }).unwrap();
     before.current
 }
 
