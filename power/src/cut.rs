@@ -234,7 +234,7 @@ impl Victim<'_> {
         }
         match db.check(CheckLevel::Full) {
             // Now and then it is closed, so that the next process has nothing to recover.
-            Ok(_) if round % 3 == 0 => Ok(db.close().err().map(|error| format!("does not close: {error}"))),
+            Ok(_) if round.is_multiple_of(3) => Ok(db.close().err().map(|error| format!("does not close: {error}"))),
             Ok(_) => Ok(None),
             Err(error) => Ok(Some(format!("is not sound: {error}"))),
         }

@@ -5,8 +5,11 @@ use std::fs;
 use alloy_primitives::{Address, U256};
 use metisdb::{Account, Changes, CheckLevel, Db, Durability, Options};
 use metisdb_power::volume::{Filesystem, Volume};
+use rustix::fs::{FallocateFlags, fallocate};
 
 const SLOTS: u64 = 800;
+/// Bytes that are taken at a time.
+const CHUNK: usize = 1 << 16;
 
 fn options() -> Options {
     Options::new().segment_bytes(1 << 18).expected_keys(0).retain_versions(2)
@@ -46,10 +49,11 @@ fn commits_fail_and_go_on(filesystem: Filesystem) {
     let mut full = 0;
     for fill in 0..6 {
         // All but a little of the space is somebody else's.
-        let room = rustix::fs::statvfs(volume.path()).unwrap();
-        let bytes = (room.f_bavail * room.f_frsize).saturating_sub((1 + fill) << 17);
         let file = fs::File::create(&ballast).unwrap();
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes.max(1)).unwrap();
+        let taken = (0..)
+            .step_by(CHUNK)
+            .find(|offset| fallocate(&file, FallocateFlags::empty(), *offset, CHUNK as u64).is_err());
+        file.set_len(taken.unwrap().saturating_sub((1 + fill) << 17)).unwrap();
         let refused = (0..100).find_map(|attempt| {
             let outcome = if attempt % 16 == 15 {
                 db.checkpoint()

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     probe,
-    storage::Storage,
+    storage::{Storage, StorageFile},
 };
 
 /// Part of a segment that is reserved ahead of the writing at a time.
@@ -178,8 +178,11 @@ impl Log {
                 return Err(error);
             }
             // A part may have been written, the first frame as a whole: a crash must not make a commit of it.
-            let erased = file.write_all_at(&[0; FrameHeader::BYTES], offset).and_then(|()| file.sync());
-            return Err(erased.map_or_else(|failure| self.poison(failure), |()| error));
+            return Err(match file.write_all_at(&[0; FrameHeader::BYTES], offset).and_then(|()| file.sync()) {
+                Ok(()) => error,
+                Err(failure) if failure.is_out_of_space() && !holds_header(&**file, offset, &bytes) => error,
+                Err(failure) => self.poison(failure),
+            });
         }
         *tail = after;
         self.active.lock().appended = tail.position;
@@ -256,6 +259,12 @@ impl Log {
         rewritten.map_err(|error| self.poison(error))?;
         self.sync_upto(tail.position)
     }
+}
+
+/// Whether the header of this frame may stand at the offset.
+fn holds_header(file: &dyn StorageFile, offset: u64, frame: &[u8]) -> bool {
+    let mut header = [0; FrameHeader::BYTES];
+    file.read_exact_at(&mut header, offset).is_err() || frame.starts_with(&header)
 }
 
 /// See [`Log::unbroken`].

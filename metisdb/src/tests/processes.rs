@@ -238,11 +238,12 @@ fn a_forked_child_gets_an_error_and_leaves_the_lock() {
 fn limit_files(bytes: Option<u64>) -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let before = getrlimit(Resource::Fsize);
-    setrlimit(Resource::Fsize, Rlimit { current: bytes, ..before.clone() }).unwrap();
+    setrlimit(Resource::Fsize, Rlimit { current: bytes, ..before }).unwrap();
     before.current
 }
 
-/// The limit holds for all threads, so the whole part is a child's.
+/// A limit below the end of the log refused the first byte of a frame, and then the zeros that were to erase it: the handle was poisoned, though nothing
+/// had been written. The limit holds for all threads, so the whole part is a child's.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_limit_on_the_size_of_files_is_a_full_disk() {
@@ -257,25 +258,17 @@ fn a_limit_on_the_size_of_files_is_a_full_disk() {
     let mut history = History::begin(&db, 3);
     for limit in [1 << 15, 1 << 12, 1 << 14] {
         let before = limit_files(Some(limit));
-        let (mut round, version) = (0, db.stats().version);
-        let error = loop {
-            round += 1;
-            assert!(round < 100, "no limit of {limit} bytes was met");
-            let commits = |own: &mut History| {
-                let (next, steps) = own.0.last().unwrap().next(&mut Random(round), 9000);
-                db.commit(&changes(&steps), Durability::Durable)?;
-                own.0.push(next);
-                Ok(())
-            };
-            if let Err(error) = commits(&mut history) {
-                break error;
-            }
-        };
+        let refused = (0..100).find_map(|round| {
+            let (next, steps) = history.0.last().unwrap().next(&mut Random(round), 9000);
+            let outcome = db.commit(&changes(&steps), Durability::Durable);
+            outcome.map(|_| history.0.push(next)).err()
+        });
+        let error = refused.expect("the limit is met");
         assert!(error.is_out_of_space(), "{error}");
-        let error = db.checkpoint().unwrap_err();
-        assert!(error.is_out_of_space(), "{error}");
+        if let Err(error) = db.checkpoint() {
+            assert!(error.is_out_of_space(), "{error}");
+        }
         history.assert_reads(&db);
-        assert!(db.stats().version >= version);
         limit_files(before);
         history.extend(&db, 3);
         db.checkpoint().unwrap();
