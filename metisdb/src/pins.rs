@@ -293,8 +293,9 @@ mod tests {
     #[test]
     fn many_pins_take_further_blocks() {
         let pins = Pins::new(1, 0);
-        let held: Vec<_> = (0..1000).map(|_| pins.pin_newest()).collect();
-        assert_eq!(pins.pinned().count(), 1000);
+        let count = if cfg!(miri) { 70 } else { 1000 };
+        let held: Vec<_> = (0..count).map(|_| pins.pin_newest()).collect();
+        assert_eq!(pins.pinned().count(), count);
         for pin in &held {
             pins.release(pin);
         }

@@ -13,21 +13,29 @@ type Hash = fn(&[&[u8]], &mut Vec<B256>);
 
 /// Every way that this processor has.
 fn ways() -> Vec<(&'static str, Hash)> {
-    let mut ways: Vec<(&'static str, Hash)> = vec![("dispatch", keccak256_many), ("portable", one_by_one)];
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        match Avx512::detect() {
-            Some(_) => ways.push(("avx512", |messages, digests| {
-                hash_all(Avx512::detect().expect("detected before"), messages, digests);
-            })),
-            None => println!("skipped: no avx512"),
-        }
-        match Avx2::detect() {
-            Some(_) => ways.push(("avx2", |messages, digests| {
-                hash_all(Avx2::detect().expect("detected before"), messages, digests);
-            })),
-            None => println!("skipped: no avx2"),
-        }
+    let ways: [(_, Hash); 2] = [("dispatch", keccak256_many), ("portable", one_by_one)];
+    ways.into_iter().chain(vector_ways()).collect()
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+fn vector_ways() -> Vec<(&'static str, Hash)> {
+    Vec::new()
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+fn vector_ways() -> Vec<(&'static str, Hash)> {
+    let mut ways: Vec<(_, Hash)> = Vec::new();
+    match Avx512::detect() {
+        Some(_) => ways.push(("avx512", |messages, digests| {
+            hash_all(Avx512::detect().expect("detected before"), messages, digests);
+        })),
+        None => println!("skipped: no avx512"),
+    }
+    match Avx2::detect() {
+        Some(_) => ways.push(("avx2", |messages, digests| {
+            hash_all(Avx2::detect().expect("detected before"), messages, digests);
+        })),
+        None => println!("skipped: no avx2"),
     }
     ways
 }

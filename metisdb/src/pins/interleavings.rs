@@ -1,30 +1,27 @@
 //! P1 and P2 in every order that the steps of readers and writer can have.
 
-use loom::{cell::UnsafeCell, sync::Arc, thread};
+use loom::{sync::Arc, thread};
 
 use super::Pins;
-use crate::sync::modelled::explore;
+use crate::sync::modelled::{Plain, explore};
 
 const VERSIONS: usize = 3;
 
 /// Pins, and for each version what only it can read: the model checker reports who reads it while, or after, it is taken away.
 struct Store {
     pins: Pins,
-    records: [UnsafeCell<Option<usize>>; VERSIONS],
+    records: [Plain<Option<usize>>; VERSIONS],
 }
 
 impl Store {
     fn new() -> Arc<Self> {
-        let records = std::array::from_fn(|version| UnsafeCell::new((version == 0).then_some(version)));
+        let records = std::array::from_fn(|version| Plain::new((version == 0).then_some(version)));
         Arc::new(Self { pins: Pins::new(0, 0), records })
     }
 
     /// Makes a version, and reclaims what those from `retained` on do not need.
     fn commit(&self, version: usize, retained: u64) {
-        self.records[version].with_mut(|record| {
-            // SAFETY: nobody else uses the cell at this moment; the model checker reports it otherwise.
-            unsafe { *record = Some(version) }
-        });
+        self.records[version].write(Some(version));
         self.pins.publish(version as u64);
         self.reclaim(self.pins.raise_horizon(retained));
     }
@@ -32,18 +29,12 @@ impl Store {
     /// Takes away what only versions below the floor can read.
     fn reclaim(&self, floor: u64) {
         for dead in 0..floor as usize {
-            self.records[dead].with_mut(|record| {
-                // SAFETY: as above.
-                unsafe { *record = None }
-            });
+            self.records[dead].write(None);
         }
     }
 
     fn read(&self, version: u64) {
-        let found = self.records[version as usize].with(|record| {
-            // SAFETY: nobody writes the cell at this moment; the model checker reports it otherwise.
-            unsafe { *record }
-        });
+        let found = self.records[version as usize].read();
         assert_eq!(found, Some(version as usize), "P1: a pinned version is readable");
         assert!(self.pins.floor() <= version, "P1: no floor is above a pin");
     }

@@ -51,6 +51,29 @@ impl<T> OnceLock<T> {
     }
 }
 
+/// Memory without an order of its own, as the bytes of the log are: it is reported when one thread writes what another one reads or writes, and nothing
+/// says which came first.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Plain<T>(loom::cell::UnsafeCell<T>);
+
+#[cfg(test)]
+impl<T: Copy> Plain<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(loom::cell::UnsafeCell::new(value))
+    }
+
+    pub(crate) fn read(&self) -> T {
+        // SAFETY: the threads of a model run one at a time, and give way between accesses only. The pointer is valid.
+        self.0.with(|value| unsafe { *value })
+    }
+
+    pub(crate) fn write(&self, value: T) {
+        // SAFETY: as above.
+        self.0.with_mut(|place| unsafe { *place = value });
+    }
+}
+
 /// Runs a model in every order of its threads' steps, with up to `LOOM_MAX_PREEMPTIONS` preemptions, and prints how many there were.
 #[cfg(test)]
 pub(crate) fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {

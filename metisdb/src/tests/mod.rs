@@ -28,6 +28,7 @@ mod trie_regressions;
 mod trie_updates;
 mod trie_vectors;
 mod tries;
+mod walkthrough;
 
 use std::{
     sync::{
