@@ -128,7 +128,8 @@ fn write_and_read<K: Copy>(
     begun.elapsed()
 }
 
-/// The most that crafted keys may cost of what random ones cost, the medians of rounds that alternate.
+/// The most that crafted keys may cost of what random ones cost: the quickest of rounds that alternate, for a busy machine makes rounds slower, never
+/// quicker.
 fn assert_cost(kind: &str, round: impl Fn(bool, u64) -> Duration) {
     const ROUNDS: usize = 7;
     let mut times = [Vec::new(), Vec::new()];
@@ -137,8 +138,7 @@ fn assert_cost(kind: &str, round: impl Fn(bool, u64) -> Duration) {
             times.push(round(is_crafted, number + 1));
         }
     }
-    times.iter_mut().for_each(|times| times.sort());
-    let [crafted, random] = times.map(|times| times[ROUNDS / 2]);
+    let [crafted, random] = times.map(|times| times.into_iter().min().expect("there were rounds"));
     let ratio = crafted.as_secs_f64() / random.as_secs_f64();
     println!("{CRAFTED} {kind}: crafted {crafted:?}, random {random:?}, {ratio:.2} times");
     assert!(ratio < 2.0, "{kind}: {ratio:.2} times");
