@@ -8,7 +8,7 @@
 //!
 //! Invariants:
 //! * B1: a page is noted as lost before the zeros take its place: who has read zeros finds the note.
-//! * B2: regions are never freed, only used again, so that the lists of them can be walked at any time. What a region says counts only if it covers
+//! * B2: regions are never freed, only used again, so that the list of them can be walked at any time. What a region says counts only if it covers
 //!   an address that is being read through a map, whose guard it then belongs to.
 
 use std::{
@@ -33,21 +33,39 @@ struct Region {
     end: AtomicUsize,
     /// A bit for each page, set where it is lost.
     lost: AtomicPtr<AtomicU64>,
-    /// Of all regions.
+    /// The region that was made before; set before this one is in the list.
     next: AtomicPtr<Self>,
-    /// Of the regions that have, or had, lost pages.
-    next_lossy: AtomicPtr<Self>,
-    is_lossy: AtomicBool,
 }
 
-/// The heads of the two lists. Apart from what changes often: each read looks at one.
+/// All regions, the newest first.
+static REGIONS: AtomicPtr<Region> = AtomicPtr::new(ptr::null_mut());
+
+/// Which pages may be lost: no region has to be looked at for the others. Apart from what changes often, since each read looks at it.
 #[repr(align(128))]
-struct Heads {
-    regions: AtomicPtr<Region>,
-    lossy: AtomicPtr<Region>,
+struct Filter {
+    any: AtomicBool,
+    /// A bit for all pages whose numbers have the same end.
+    pages: [AtomicU64; 1024],
 }
 
-static HEADS: Heads = Heads { regions: AtomicPtr::new(ptr::null_mut()), lossy: AtomicPtr::new(ptr::null_mut()) };
+static FILTER: Filter = Filter { any: AtomicBool::new(false), pages: [const { AtomicU64::new(0) }; 1024] };
+
+impl Filter {
+    fn bit(&self, page: usize) -> (&AtomicU64, u64) {
+        (&self.pages[page / 64 % self.pages.len()], 1 << (page % 64))
+    }
+
+    fn insert(&self, page: usize) {
+        let (word, bit) = self.bit(page);
+        word.fetch_or(bit, Ordering::SeqCst);
+        self.any.store(true, Ordering::SeqCst);
+    }
+
+    fn may_contain(&self, page: usize) -> bool {
+        let (word, bit) = self.bit(page);
+        word.load(Ordering::SeqCst) & bit != 0
+    }
+}
 
 /// Regions that guard nothing.
 static FREE: Mutex<Vec<&'static Region>> = Mutex::new(Vec::new());
@@ -92,20 +110,25 @@ impl Drop for Guard {
 
 impl Region {
     fn create() -> &'static Self {
-        let region = Box::leak(Box::new(Self {
+        let region: &Self = Box::leak(Box::new(Self {
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
             lost: AtomicPtr::default(),
             next: AtomicPtr::default(),
-            next_lossy: AtomicPtr::default(),
-            is_lossy: AtomicBool::new(false),
         }));
-        push(&HEADS.regions, region, |region| &region.next);
-        region
+        let mut newest = REGIONS.load(Ordering::SeqCst);
+        loop {
+            region.next.store(newest, Ordering::SeqCst);
+            let own = ptr::from_ref(region).cast_mut();
+            match REGIONS.compare_exchange(newest, own, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return region,
+                Err(newer) => newest = newer,
+            }
+        }
     }
 
     /// The word and the bit of the page at an address that is being read, if the region covers it.
-    fn page(&self, address: usize, page_bytes: usize) -> Option<(&AtomicU64, u64)> {
+    fn page(&'static self, address: usize, page_bytes: usize) -> Option<(&'static AtomicU64, u64)> {
         let start = self.start.load(Ordering::SeqCst);
         let (end, lost) = (self.end.load(Ordering::SeqCst), self.lost.load(Ordering::SeqCst));
         // Used again in between, it may have given the bounds of two maps, one that is gone.
@@ -115,39 +138,17 @@ impl Region {
         }
         let page = (address - start) / page_bytes;
         // SAFETY: the address is being read, so its map is alive, and so is the guard that this region belongs to (B2), which
-        // keeps a bit for each page.
+        // keeps a bit for each page. The reference is used within that read.
         Some((unsafe { &*lost.add(page / 64) }, 1 << (page % 64)))
     }
-
-    /// Notes the page as lost (B1).
-    fn lose(&'static self, (word, bit): (&AtomicU64, u64)) {
-        word.fetch_or(bit, Ordering::SeqCst);
-        if !self.is_lossy.swap(true, Ordering::SeqCst) {
-            push(&HEADS.lossy, self, |region| &region.next_lossy);
-        }
-    }
 }
 
-/// Puts a region at the head of a list that it is not in.
-fn push(head: &AtomicPtr<Region>, region: &'static Region, next: impl Fn(&Region) -> &AtomicPtr<Region>) {
-    let mut first = head.load(Ordering::SeqCst);
-    loop {
-        next(region).store(first, Ordering::SeqCst);
-        match head.compare_exchange(first, ptr::from_ref(region).cast_mut(), Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => return,
-            Err(newer) => first = newer,
-        }
-    }
-}
-
-/// The regions of a list.
-fn walk(
-    head: &AtomicPtr<Region>,
-    next: impl Fn(&Region) -> &AtomicPtr<Region>,
-) -> impl Iterator<Item = &'static Region> {
-    // SAFETY: pointers in the lists are null or lead to leaked regions.
+/// The word and the bit of the page at an address that is being read through a guarded map.
+fn guarded_page(address: usize, page_bytes: usize) -> Option<(&'static AtomicU64, u64)> {
+    // SAFETY: pointers in the list are null or lead to regions, which are leaked.
     let follow = |link: &AtomicPtr<Region>| unsafe { link.load(Ordering::SeqCst).as_ref() };
-    std::iter::successors(follow(head), move |region| follow(next(region)))
+    let mut regions = std::iter::successors(follow(&REGIONS), |region: &&Region| follow(&region.next));
+    regions.find_map(|region| region.page(address, page_bytes))
 }
 
 /// Whether a page of these bytes, which were read through a map, is lost: then they are not what is on the disk.
@@ -155,19 +156,20 @@ fn walk(
 pub(crate) fn is_lost(bytes: &[u8]) -> bool {
     // The bytes were read before the note is looked for (B1). No instruction on x86-64.
     fence(Ordering::Acquire);
-    !HEADS.lossy.load(Ordering::Relaxed).is_null() && covers_lost_page(bytes)
+    FILTER.any.load(Ordering::Relaxed) && covers_lost_page(bytes)
 }
 
 #[cold]
 fn covers_lost_page(bytes: &[u8]) -> bool {
     let Some(Found { page_bytes, .. }) = FOUND.get() else { return false };
-    let std::ops::Range { start, end } = bytes.as_ptr_range();
-    let is_lost = |address: usize| {
-        let page = walk(&HEADS.lossy, |region| &region.next_lossy).find_map(|region| region.page(address, *page_bytes));
-        page.is_some_and(|(word, bit)| word.load(Ordering::SeqCst) & bit != 0)
+    let addresses = bytes.as_ptr_range();
+    let (start, end) = (addresses.start.addr(), addresses.end.addr());
+    let is_lost = |page: usize| {
+        let noted = guarded_page(start.max(page * page_bytes), *page_bytes);
+        noted.is_some_and(|(word, bit)| word.load(Ordering::SeqCst) & bit != 0)
     };
-    let first = start.addr() / page_bytes * page_bytes;
-    (first..end.addr()).step_by(*page_bytes).any(|page| is_lost(page.max(start.addr()))) && !probe::skip("lost-pages")
+    let mut pages = start / page_bytes..end.div_ceil(*page_bytes);
+    pages.any(|page| FILTER.may_contain(page) && is_lost(page)) && !probe::skip("lost-pages")
 }
 
 /// Installs the handler, once in the life of the process.
@@ -212,10 +214,10 @@ extern "C" fn on_bus_error(signal: c_int, info: *mut libc::siginfo_t, context: *
 
 /// Notes the page at an address that is being read as lost, and puts zeros there, if it belongs to a guarded map.
 fn lose_page(address: *mut c_void, page_bytes: usize) -> bool {
-    let region = walk(&HEADS.regions, |region| &region.next)
-        .find_map(|region| Some((region, region.page(address.addr(), page_bytes)?)));
-    let Some((region, page)) = region else { return false };
-    region.lose(page);
+    let Some((word, bit)) = guarded_page(address.addr(), page_bytes) else { return false };
+    // Each thread that meets the page makes every note itself: another one may have made only some of them yet (B1).
+    word.fetch_or(bit, Ordering::SeqCst);
+    FILTER.insert(address.addr() / page_bytes);
     let page = address.map_addr(|address| address / page_bytes * page_bytes);
     let flags = MapFlags::PRIVATE | MapFlags::FIXED;
     // SAFETY: the page is part of a read-only map that is guarded, and so is not unmapped while it is read (see `Guard::new`); whoever reads
