@@ -62,6 +62,17 @@ pub(crate) struct FaultsArguments {
     histories: u64,
 }
 
+/// Options of `all`.
+#[derive(Debug, Args)]
+pub(crate) struct AllArguments {
+    /// How long power cuts take; the rest takes a few minutes more.
+    #[arg(long, default_value_t = 30)]
+    minutes: u64,
+    /// Keep the figures of all runs here, and go on behind the seeds of the last one.
+    #[arg(long)]
+    progress: Option<PathBuf>,
+}
+
 /// What the progress file holds.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Progress {
@@ -78,10 +89,8 @@ pub(crate) fn crash(arguments: &CrashArguments, json: bool) -> Result<()> {
         return Ok(());
     }
     let started = Instant::now();
-    let mut progress = Progress { next_seed: arguments.seed, ..Progress::default() };
-    if let Some(path) = arguments.progress.as_ref().filter(|path| path.exists()) {
-        progress = serde_json::from_slice(&fs::read(path)?)?;
-    }
+    let mut progress = read_progress(arguments.progress.as_ref())?
+        .unwrap_or_else(|| Progress { next_seed: arguments.seed, ..Progress::default() });
     let limits = Limits {
         first_seed: progress.next_seed,
         states: if arguments.minutes.is_some() { u64::MAX } else { arguments.states },
@@ -119,6 +128,23 @@ pub(crate) fn crash(arguments: &CrashArguments, json: bool) -> Result<()> {
         )
         .into()),
     }
+}
+
+fn read_progress(path: Option<&PathBuf>) -> Result<Option<Progress>> {
+    match path.filter(|path| path.exists()) {
+        Some(path) => Ok(Some(serde_json::from_slice(&fs::read(path)?)?)),
+        None => Ok(None),
+    }
+}
+
+/// Failing calls, damaged files, and power cuts for the rest of the time; seeds follow those of the runs before.
+pub(crate) fn all(arguments: &AllArguments, json: bool) -> Result<()> {
+    let AllArguments { minutes, progress } = arguments;
+    let seed = read_progress(progress.as_ref())?.map_or(0, |progress| progress.next_seed);
+    faults(&FaultsArguments { seed, histories: 2 }, json)?;
+    damage(&DamageArguments { samples: 100_000, seed, code_bytes: SMALL_CODE_BYTES }, json)?;
+    let states = u64::MAX;
+    crash(&CrashArguments { states, minutes: Some(*minutes), progress: progress.clone(), seed: 0, replay: None }, json)
 }
 
 /// Failing calls.

@@ -199,8 +199,8 @@ impl StorageFile for InjectedFile {
             return self.inner.write_all_at(bytes, offset);
         };
         if let Fault::Short(_) = fault {
-            // More than half of it, so that the first of two frames is whole.
-            self.inner.write_all_at(&bytes[..bytes.len() - bytes.len() / 3], offset)?;
+            // So much that the first of two frames is whole.
+            self.inner.write_all_at(&bytes[..bytes.len() - (bytes.len() / 2).min(100)], offset)?;
         }
         Err(fault.error("write", &self.inner.path(), offset))
     }

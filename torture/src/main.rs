@@ -27,6 +27,8 @@ enum Command {
     Crash(commands::CrashArguments),
     /// Fails every call of the storage, once and for good: errors, full disks, writes that are done in part.
     Faults(commands::FaultsArguments),
+    /// All of it, one behind the other, again and again with new seeds.
+    All(commands::AllArguments),
     /// Flips every bit of a small database, some of a larger one, and damages files in other ways.
     Damage(commands::DamageArguments),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Crash(arguments) => commands::crash(&arguments, json),
         Command::Faults(arguments) => commands::faults(&arguments, json),
+        Command::All(arguments) => commands::all(&arguments, json),
         Command::Damage(arguments) => commands::damage(&arguments, json),
     };
     match outcome {

@@ -258,16 +258,19 @@ impl History {
         Ok(())
     }
 
-    /// A sync fails, which leaves in the page cache, as clean, what the disk does not have.
+    /// A sync fails, which leaves in the page cache, as clean, what the disk does not have; often that of a mark, when the database is closed.
     fn plan_failing_sync(&mut self) -> Result<(), String> {
+        self.actions.insert(2, Action::Reopen { close: true });
+        let closing = self.random.one_in(2);
         let whole = self.disk();
         self.run(&whole)?;
-        for _ in 0..20 {
+        for _ in 0..40 {
             let at = self.random.below(whole.operations());
             let disk = self.disk();
             disk.cut_after(at);
-            self.run(&disk)?;
-            if disk.interrupted().is_some_and(|(operation, _)| operation == "sync") {
+            let activity = self.run(&disk)?.known.activity;
+            let is_sync = disk.interrupted().is_some_and(|(operation, _)| operation == "sync");
+            if is_sync && (activity == Activity::Closing || !closing) {
                 self.end = End::SyncFailed(at);
                 break;
             }
@@ -361,6 +364,8 @@ impl Run<'_> {
             return Err(Stop::Wrong(format!("after a kill: version {version}, before it {before:?}")));
         }
         self.user.known.submitted = version;
+        // It is open again, and what it was closed for is done.
+        self.done += usize::from(matches!(self.user.history.actions.get(self.done), Some(Action::Reopen { .. })));
         Ok(())
     }
 }

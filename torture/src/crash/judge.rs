@@ -8,8 +8,8 @@ use metisdb::{CheckLevel, Db, Durability, Error, storage::SimulatedDisk};
 use super::history::{History, Known};
 use crate::model::{State, address, ensure};
 
-/// Bytes in front of a segment's frames (`spec/format.md`); at this offset stands the position at which it starts.
-const START_AT: u64 = 80;
+/// Where a segment's header has the position at which the segment starts (`spec/format.md`).
+const START_AT: usize = 80;
 
 /// Opens what a power loss left, on the path that users take, and compares it with what is known. Returns the number of operations of the
 /// opening.
@@ -44,10 +44,10 @@ pub(crate) fn judge(left: &Arc<SimulatedDisk>, known: &Known, history: &History)
 
 /// V2: the log's last segment holds nothing but zeros behind the end of the log.
 fn nothing_behind(disk: &SimulatedDisk, end: u64) -> Result<(), String> {
-    let names = metisdb::storage::Storage::list(disk).map_err(|error| error.to_string())?;
+    let names = disk.list().map_err(|error| error.to_string())?;
     let last = names.into_iter().filter(|name| name.starts_with("segment.")).max().ok_or("no segment")?;
     let bytes = disk.file_bytes(&last).ok_or("no segment")?;
-    let field = bytes.get(START_AT as usize..START_AT as usize + 8).ok_or("a short segment")?;
+    let field = bytes.get(START_AT..START_AT + 8).ok_or("a short segment")?;
     let start = u64::from_le_bytes(field.try_into().map_err(|_| "8 bytes")?);
     let behind = bytes.get((end - start) as usize..).ok_or("the log ends behind its last segment")?;
     ensure!(behind.iter().all(|byte| *byte == 0), "something stands behind the end of the log");
