@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use alloy_primitives::U256;
-use metisdb::{CheckLevel, Db, Durability, Error, storage::SimulatedDisk};
+use metisdb::{
+    CheckLevel, Db, Durability, Error,
+    storage::{SimulatedDisk, Storage},
+};
 
 use super::history::{History, Known};
 use crate::model::{State, address, ensure};
