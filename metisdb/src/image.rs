@@ -19,7 +19,7 @@ use crate::{
     log::{Damage, crc32c, record::POSITION_LIMIT, segment::FORMAT_VERSION},
     storage::{Storage, StorageFile},
     superblock::{ImageReference, Superblock},
-    trie::arena::pages::{Page, Pages},
+    trie::arena::pages::{PAGE_BYTES, Page, Pages},
 };
 
 const MAGIC: [u8; 8] = *b"METISIDX";
@@ -170,6 +170,7 @@ fn read_header(file: &dyn StorageFile, superblock: &Superblock, image: ImageRefe
     } else if header.database_id != superblock.identity.database_id
         || header.generation != image.generation
         || header.checkpoint_position != superblock.checkpoint_position
+        || header.checkpoint_version != superblock.checkpoint_version
     {
         Damage::new("the image of this checkpoint", format!("one of position {}", header.checkpoint_position))
     } else {
@@ -265,12 +266,24 @@ fn decode_rows(header: &ImageHeader, extent_bytes: u64, rows: &[u8]) -> Result<B
     let mut pages = Pages::new(extent_bytes);
     let extents = section(header.extent_count, 1 + pages.pages_per_extent() as u64);
     pages.extents.extend(extents.map(|row| (row[0], row[1..].iter().map(|page| Page::unpack(*page)).collect())));
-    let in_order = ledger.retired.iter().is_sorted_by_key(|row| row.version)
-        && versions.iter().zip(versions.iter().skip(1)).all(|(row, next)| row.version < next.version);
-    if !in_order {
-        return Err(Damage::new("retired bytes and versions in order", "another order"));
+    let books = Books { ledger, versions, pages };
+    if are_possible(header, &books) {
+        return Ok(books);
     }
-    Ok(Books { ledger, versions, pages })
+    Err(Damage::new("rows in order, of this checkpoint or before, of bytes that there can be", "others"))
+}
+
+/// Whether the rows can be those of a database, so that nothing computed from them overflows.
+fn are_possible(header: &ImageHeader, books: &Books) -> bool {
+    let Books { ledger, versions, pages } = books;
+    let is_before = |version: &u64| *version <= header.checkpoint_version;
+    ledger.wiped.values().all(is_before)
+        && ledger.live.values().all(|bytes| *bytes <= POSITION_LIMIT)
+        && ledger.retired.iter().all(|row| is_before(&row.version) && row.bytes <= POSITION_LIMIT)
+        && ledger.retired.iter().is_sorted_by_key(|row| row.version)
+        && versions.iter().all(|row| is_before(&row.version) && row.position < header.checkpoint_position)
+        && versions.iter().zip(versions.iter().skip(1)).all(|(row, next)| row.version < next.version)
+        && pages.extents.values().flatten().all(|page| u64::from(page.live_bytes) <= PAGE_BYTES)
 }
 
 /// A file written from front to back in large steps.
