@@ -7,9 +7,11 @@ use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use super::{assert_proves, beside, disk, small};
 use crate::{Account, Changes, CheckLevel, Db, Durability, Key, Options, Snapshot, Value};
 
-const ACCOUNTS: u64 = 10;
-const SLOTS: u64 = 12;
-const VERSIONS: u64 = 4;
+const ACCOUNTS: u64 = if cfg!(miri) { 3 } else { 10 };
+const SLOTS: u64 = if cfg!(miri) { 4 } else { 12 };
+const VERSIONS: u64 = if cfg!(miri) { 2 } else { 4 };
+/// Longer than a segment, so that its record lies across the borders of what the log is mapped in. Hashing it would take Miri minutes.
+const CODE_BYTES: usize = if cfg!(miri) { 100 } else { (1 << 16) + 100 };
 
 fn address(number: u64) -> Address {
     Address::left_padding_from(&(number + 1).to_be_bytes())
@@ -25,9 +27,8 @@ fn value(slot: u64, version: u64) -> U256 {
     set.map_or(U256::ZERO, |set| U256::from(1000 * set + slot + 1))
 }
 
-/// Longer than a segment, so that its record lies across the borders of what the log is mapped in.
 fn code() -> Bytes {
-    vec![0xfe; (1 << 16) + 100].into()
+    vec![0xfe; CODE_BYTES].into()
 }
 
 fn commit(db: &Db, version: u64) {
