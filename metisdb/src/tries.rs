@@ -259,6 +259,7 @@ impl Tries {
                 current.unwritten_bytes += branch.memory_bytes() as u64;
             }
         }
+        // All are added before any is retired: a page whose count touches zero in between would forget its last death.
         let places: Vec<(Place, usize)> = written.places().collect();
         for (node, (place, bytes)) in written.nodes.iter().zip(places) {
             pages.add(place, bytes);
