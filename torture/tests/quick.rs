@@ -12,17 +12,17 @@ fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// 300,000 distinct states, of which one in ten was left by an interrupted recovery; every kind of operation and activity was cut.
+/// About 300,000 distinct disks (a disk may be judged more than once, by what was known when the power went), of which one in ten was left by an interrupted recovery; every kind of operation and activity was cut.
 #[test]
 fn no_power_cut_loses_what_was_acknowledged() {
-    let limits = Limits { first_seed: 0, states: 300_000, deadline: None, threads: threads() };
+    let limits = Limits { first_seed: 0, states: 320_000, deadline: None, threads: threads() };
     let report = crash::enumerate(&limits, &|_| {});
     if let Some(failure) = report.failure {
         panic!("{}; replay: metisdb-torture crash --replay {}", failure.wrong, failure.case);
     }
     let tally = report.tally;
     println!("{tally:#?}");
-    assert!(tally.states >= 300_000 && tally.images >= 290_000);
+    assert!(tally.states >= 320_000 && tally.images >= 290_000);
     assert!(tally.in_recovery * 10 >= tally.states);
     assert!(tally.exhausted * 2 >= tally.cuts, "most cuts leave few parts, all of whose subsets are judged");
     assert!(tally.dropped_segments > 10 && tally.index_growths > 100);
