@@ -83,13 +83,13 @@ struct Touched {
 pub(crate) fn changes_between(
     from: &View<'_>,
     to: &View<'_>,
-    mut keys: ChangedKeys,
+    keys: &mut ChangedKeys,
     salted: &HashMap<AccountId, Address>,
 ) -> Result<TrieChanges> {
     keys.sort();
-    let mut touched = touched((from, to), &keys, salted)?;
+    let mut touched = touched((from, to), keys, salted)?;
     let mut changes = TrieChanges::default();
-    add_slots((from, to), &keys, &mut touched, &mut changes.slots)?;
+    add_slots((from, to), keys, &mut touched, &mut changes.slots)?;
     let is_changed = |account: &Touched| account.before != account.after || !account.slots.is_empty() || account.wiped;
     for batch in touched.chunks(BATCH) {
         let addresses: Vec<&[u8]> = batch.iter().map(|account| account.address.as_slice()).collect();

@@ -31,7 +31,7 @@ use crate::{
     lookup::{Found, Lookup, WipeFilter},
     options::Options,
     pins::Pins,
-    regrow::{self, Known},
+    regrow::{self, Known, Regrowth, State},
     roots::PendingRoots,
     storage::{Lock, Storage},
     store::{CheckpointState, Counters, Store, Writer},
@@ -275,33 +275,38 @@ impl Replay {
         self.replayed[..count].last().map(|(version, _)| *version)
     }
 
-    /// The trie of the version that is shown, and the rows of the versions up to it.
-    fn grow_tries(
+    /// The tries to begin with, what is left to do for that of the version that is shown, and the rows of the versions up to it.
+    fn begin_tries(
         &mut self,
         newest: &Superblock,
         segments: &[SegmentFile],
-        version: u64,
+        end: &Cursor,
         writes: bool,
-    ) -> Result<(Tries, History)> {
-        while self.versions.back().is_some_and(|row| row.version > version) {
+    ) -> Result<(Tries, Option<Regrowth>, History)> {
+        while self.versions.back().is_some_and(|row| row.version > end.version) {
             self.versions.pop_back();
         }
-        let arena = Arena::open(self.lookup.storage.clone(), newest.identity, !writes)?;
-        let scheme = self.options.scheme();
-        let keys = std::mem::take(&mut self.keys);
+        let mut segments = segments.to_vec();
+        if let Some(last) = segments.last_mut() {
+            last.known_end = Some(end.position);
+        }
         let known = Known {
-            lookup: &self.lookup,
-            superblock: newest,
+            superblock: newest.clone(),
             segments,
-            salted: &self.ledger.salted,
-            version,
+            version: end.version,
             root: self.versions.back().and_then(|row| row.root),
             spill_bytes: writes.then_some(self.options.max_unwritten_trie_bytes),
         };
-        let tries = regrow::regrow(&known, keys, arena, scheme, self.pages.take())?;
+        let state = State { lookup: &self.lookup, salted: &self.ledger.salted };
+        let arena = Arena::open(self.lookup.storage.clone(), newest.identity, !writes)?;
+        let scheme = self.options.scheme();
+        let keys = std::mem::take(&mut self.keys);
+        let (tries, regrowth) = regrow::begin(known, state, keys, arena, (scheme, self.pages.take()))?;
         let history = History::new(std::mem::take(&mut self.versions));
-        history.set_root(version, tries.newest().1.trie.root);
-        Ok((tries, history))
+        if regrowth.is_none() {
+            history.set_root(end.version, tries.newest().1.trie.root);
+        }
+        Ok((tries, regrowth, history))
     }
 
     /// Puts the store together.
@@ -333,7 +338,7 @@ impl Replay {
             session_opened: false,
         };
         let log = Log::new(self.lookup.storage.clone(), newest.identity, &tail, end.durable_upto.min(end.position));
-        let (tries, history) = self.grow_tries(&newest, segments, end.version, lock.is_some())?;
+        let (tries, regrowth, history) = self.begin_tries(&newest, segments, &end, lock.is_some())?;
         history.forget_before(horizon);
         let checkpoint_position = if self.from_image { newest.checkpoint_position } else { 0 };
         tracing::info!(version = end.version, keys = self.lookup.index.entries(), from_image = self.from_image, "open");
@@ -344,7 +349,7 @@ impl Replay {
             history,
             log,
             lookup: self.lookup,
-            pending: PendingRoots::default(),
+            pending: PendingRoots::new(regrowth),
             checkpoint_position: checkpoint_position.into(),
             writer: Writer { tail, ledger: self.ledger }.into(),
             checkpoint: CheckpointState { newest, leaving, proven: false, older_trie_sequence, next_swept: 0 }.into(),

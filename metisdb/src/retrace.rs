@@ -47,7 +47,7 @@ pub(crate) fn trie_from(store: &Store, newest: u64, base: &HeldTrie, version: u6
     }
     let salted = store.writer.lock().ledger.salted.clone();
     let from = store.view(newest, &[]);
-    let changes = changes_between(&from, &store.view(version, &[]), keys, &salted)?;
+    let changes = changes_between(&from, &store.view(version, &[]), &mut keys, &salted)?;
     let new = store.tries.update(&base.trie, &changes, &from)?;
     Ok(base.derive_for(version, new.trie))
 }

@@ -1,7 +1,8 @@
 //! Deferred roots: commits that are visible before their root is known.
 //!
 //! The roots are computed one after the other, in the order of the versions, by a thread of their own or by whoever needs one first. Each
-//! is written to the log in a frame of its own; where that is missing after a crash, recovery computes the root anew.
+//! is written to the log in a frame of its own; where that is missing after a crash, recovery computes the root anew. The first of them may be
+//! the trie that the database was opened without (see `regrow`).
 //!
 //! Lock order: gate, then `computing`, then the commit lock. The gate is shared by deferred commits; whoever needs the newest version's trie
 //! holds it alone, so that no root can be outstanding meanwhile.
@@ -27,6 +28,7 @@ use crate::{
     log::frame::FrameKind,
     pins::Pin,
     probe,
+    regrow::Regrowth,
     stage::{self, Staged},
     store::{Shared, Store, Writer},
 };
@@ -65,13 +67,28 @@ impl DeferredRoot {
     }
 }
 
-/// A version without a root.
+/// Versions without a trie, and what it will be made of.
 #[derive(Debug)]
-struct Pending {
-    version: u64,
-    staged: Arc<Staged>,
-    /// Holds the version before: its trie is what the root begins with.
-    pin: Pin,
+enum Pending {
+    /// One that was committed before its root is known.
+    Commit {
+        version: u64,
+        staged: Arc<Staged>,
+        /// Holds the version before: its trie is what the root begins with.
+        pin: Pin,
+    },
+    /// All that the database was opened with.
+    Recovered(Box<Regrowth>),
+}
+
+impl Pending {
+    /// The oldest of the versions.
+    fn version(&self) -> u64 {
+        match self {
+            Self::Commit { version, .. } => *version,
+            Self::Recovered(_) => 0,
+        }
+    }
 }
 
 /// The versions whose roots are outstanding.
@@ -86,6 +103,12 @@ pub(crate) struct PendingRoots {
 }
 
 impl PendingRoots {
+    /// Begins with what a recovery has left to do.
+    pub(crate) fn new(regrowth: Option<Regrowth>) -> Self {
+        let queue = regrowth.map(|regrowth| Pending::Recovered(Box::new(regrowth))).into_iter().collect();
+        Self { queue: Mutex::new(queue), ..Self::default() }
+    }
+
     /// Keeps roots from being computed.
     #[cfg(test)]
     pub(crate) fn stall(&self) -> parking_lot::MutexGuard<'_, ()> {
@@ -123,7 +146,7 @@ pub(crate) fn commit_deferred(
     let root = DeferredRoot { store: store.clone(), version: appended.version };
     let staged = Arc::new(staged);
     // Before anyone can see the version and ask for its root.
-    store.pending.queue.lock().push_back(Pending { version: appended.version, staged: staged.clone(), pin });
+    store.pending.queue.lock().push_back(Pending::Commit { version: appended.version, staged: staged.clone(), pin });
     commit::publish(store, &mut writer, &staged, &appended, None);
     let commit = commit::finish(store, writer, &staged, &appended, durability, started);
     drop(gate);
@@ -149,35 +172,35 @@ fn settle_next(store: &Store, upto: u64) -> Result<bool> {
     let _computing = store.pending.computing.lock();
     let taken = {
         let mut queue = store.pending.queue.lock();
-        if queue.front().is_none_or(|pending| pending.version > upto) {
+        if queue.front().is_none_or(|pending| pending.version() > upto) {
             return Ok(false);
         }
         queue.pop_front()
     };
-    let Some(pending) = taken else { return Ok(false) };
-    match compute(store, &pending) {
-        Ok(()) => {
-            store.pins.release_for_good(&pending.pin);
-            Ok(true)
-        }
-        Err(error) => {
-            // It stays outstanding, and so do all behind it.
-            store.pending.queue.lock().push_front(pending);
-            Err(error)
-        }
+    let Some(mut pending) = taken else { return Ok(false) };
+    let outcome = match &mut pending {
+        Pending::Commit { version, staged, pin } => compute(store, *version, staged, pin),
+        Pending::Recovered(regrowth) => regrowth.install(store),
+    };
+    if outcome.is_err() {
+        // It stays outstanding, and so do all behind it.
+        store.pending.queue.lock().push_front(pending);
     }
+    outcome.map(|()| true)
 }
 
-fn compute(store: &Store, pending: &Pending) -> Result<()> {
+fn compute(store: &Store, version: u64, staged: &Staged, pin: &Pin) -> Result<()> {
     let (_, base) = store.tries.newest();
-    let view = store.view(pending.version - 1, &[]);
-    let new = store.tries.update(&base.trie, &pending.staged.trie, &view)?;
+    let view = store.view(version - 1, &[]);
+    let new = store.tries.update(&base.trie, &staged.trie, &view)?;
     let root = new.trie.root;
     let mut writer = store.writer.lock();
     let _unbroken = store.log.unbroken();
-    write_root(store, &mut writer, pending.version, root);
-    store.tries.install(pending.version, new, &store.pins);
-    store.history.set_root(pending.version, root);
+    write_root(store, &mut writer, version, root);
+    store.tries.install(version, new, &store.pins);
+    store.history.set_root(version, root);
+    drop(writer);
+    store.pins.release_for_good(pin);
     Ok(())
 }
 
@@ -193,9 +216,9 @@ fn write_root(store: &Store, writer: &mut Writer, version: u64, root: B256) {
     }
 }
 
-/// Starts the thread that computes outstanding roots, unless it runs.
-fn start_thread(store: &Shared) {
-    if store.pending.thread_running.swap(true, Ordering::AcqRel) {
+/// Starts the thread that computes outstanding roots, unless it runs or there are none.
+pub(crate) fn start_thread(store: &Shared) {
+    if store.pending.len() == 0 || store.pending.thread_running.swap(true, Ordering::AcqRel) {
         return;
     }
     let own = Arc::clone(store);

@@ -56,7 +56,7 @@ pub struct Stats {
     pub unsynced_bytes: u64,
     /// Bytes of the log that opening after a crash would replay.
     pub replay_bytes: u64,
-    /// Versions whose roots are not computed yet.
+    /// Roots that are not computed yet; what was recovered counts as one.
     pub deferred_roots: u64,
     /// Commits since the database was opened.
     pub commits: u64,

@@ -158,6 +158,16 @@ impl Tries {
         drop(unneeded);
     }
 
+    /// All tries before turned out to be wrong: that of the newest version was made without them. Called under the commit lock, before
+    /// anyone has used one.
+    pub(crate) fn begin_anew(&self, version: u64, trie: Trie, memory_bytes: u64) {
+        let mut current = self.current.lock();
+        current.sequence += 1;
+        let held = HeldTrie { trie: Arc::new(trie), hold: Hold::new(&self.holds, (current.sequence, version)) };
+        current.kept = BTreeMap::from([(version, Arc::new(held))]);
+        current.unwritten_bytes = memory_bytes;
+    }
+
     /// Lets go of the tries of versions that are neither the newest nor pinned.
     pub(crate) fn prune(&self, pins: &Pins) {
         let pinned: Vec<u64> = pins.pinned().collect();

@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use alloy_primitives::Address;
 use metisdb::{Changes, Durability, Options};
 use serde::Serialize;
 
@@ -26,17 +27,33 @@ const COMMITS_BEFORE_KILL: u64 = KILLED_AFTER_BYTES;
 /// What the process about to be killed says when it is ready for it.
 const READY: &str = "ready";
 
-/// How long opening takes, in milliseconds. The files are in the page cache.
+/// How long opening takes, in milliseconds, and until a proof can be made. The files are in the page cache.
 #[derive(Debug, Serialize)]
 pub(crate) struct Opens {
-    pub(crate) clean: Spread,
+    pub(crate) clean: Opened,
     /// After a kill with 60 MB of log behind the last checkpoint.
-    pub(crate) killed: Spread,
+    pub(crate) killed: Opened,
     /// The same with the image of the index deleted.
-    pub(crate) killed_without_image: Spread,
+    pub(crate) killed_without_image: Opened,
     /// Bytes of log replayed in the last open after a kill, and where no image was.
     pub(crate) replayed_bytes: u64,
     pub(crate) rebuilt_from_bytes: u64,
+}
+
+/// One way of opening, several times.
+#[derive(Debug, Serialize)]
+pub(crate) struct Opened {
+    /// Until the state can be read.
+    pub(crate) readable: Spread,
+    /// Until the newest version's trie is there, too.
+    pub(crate) with_trie: Spread,
+}
+
+impl Opened {
+    fn of(measured: &[(f64, f64)]) -> Self {
+        let (readable, with_trie): (Vec<f64>, Vec<f64>) = measured.iter().copied().unzip();
+        Self { readable: Spread::of(readable), with_trie: Spread::of(with_trie) }
+    }
 }
 
 /// Measures all ways of opening. Overwrites values.
@@ -47,7 +64,7 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Opens> {
         clean.push(timed_open(path)?.0);
     }
     let mut generation = 0;
-    let mut killed = |without_image: bool| -> Result<(Spread, u64)> {
+    let mut killed = |without_image: bool| -> Result<(Opened, u64)> {
         let mut measured = Vec::new();
         let mut log_bytes = 0;
         for _ in 0..REPEATS {
@@ -57,16 +74,16 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Opens> {
             if without_image {
                 delete_image(path)?;
             }
-            let (milliseconds, position) = timed_open(path)?;
-            measured.push(milliseconds);
+            let (times, position) = timed_open(path)?;
+            measured.push(times);
             log_bytes = if without_image { position } else { behind_checkpoint };
         }
-        Ok((Spread::of(measured), log_bytes))
+        Ok((Opened::of(&measured), log_bytes))
     };
     let (killed_with, replayed_bytes) = killed(false)?;
     let (killed_without, rebuilt_from_bytes) = killed(true)?;
     Ok(Opens {
-        clean: Spread::of(clean),
+        clean: Opened::of(&clean),
         killed: killed_with,
         killed_without_image: killed_without,
         replayed_bytes,
@@ -74,14 +91,16 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Opens> {
     })
 }
 
-/// Opens and closes; returns the milliseconds of the former and where the log ends.
-fn timed_open(path: &Path) -> Result<(f64, u64)> {
+/// Opens and closes; returns the milliseconds of the former, without and with the trie, and where the log ends.
+fn timed_open(path: &Path) -> Result<((f64, f64), u64)> {
     let started = Instant::now();
     let db = Options::new().open(path)?;
-    let milliseconds = started.elapsed().as_secs_f64() * 1e3;
+    let readable = started.elapsed().as_secs_f64() * 1e3;
+    db.snapshot()?.proof(&Address::ZERO, &[])?;
+    let with_trie = started.elapsed().as_secs_f64() * 1e3;
     let position = db.stats().log_position;
     db.close()?;
-    Ok((milliseconds, position))
+    Ok(((readable, with_trie), position))
 }
 
 fn delete_image(path: &Path) -> Result<()> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     load::Load,
-    open::Opens,
+    open::{Opened, Opens},
     reads::{Mode, Reads},
     roots::{Roots, UPDATES},
 };
@@ -49,10 +49,14 @@ impl fmt::Display for DatabaseReport {
         write_load(f, &self.load, self.keys)?;
         writeln!(f, "\nopen, milliseconds (files in the page cache)      min  median     max")?;
         let Opens { clean, killed, killed_without_image, replayed_bytes, rebuilt_from_bytes } = &self.opens;
-        row(f, "after a close", &format!("{clean:.1}"))?;
-        row(f, &format!("after a kill, {} replayed", megabytes(*replayed_bytes)), &format!("{killed:.1}"))?;
-        let label = format!("the same without image, {} read", megabytes(*rebuilt_from_bytes));
-        row(f, &label, &format!("{killed_without_image:.1}"))?;
+        let killed_label = format!("after a kill, {} replayed", megabytes(*replayed_bytes));
+        let no_image_label = format!("the same without image, {} read", megabytes(*rebuilt_from_bytes));
+        for (label, Opened { readable, with_trie }) in
+            [("after a close", clean), (&*killed_label, killed), (&*no_image_label, killed_without_image)]
+        {
+            row(f, label, &format!("{readable:.1}"))?;
+            row(f, "  until the trie is there", &format!("{with_trie:.1}"))?;
+        }
         write_roots(f, &self.roots)?;
         for reads in &self.reads {
             write_reads(f, reads)?;

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Account, Changes, CheckLevel, Db, Durability, Error, Options, Proposal, Snapshot,
     checkpoint::{self, Thoroughness},
-    regrow,
+    regrow, roots,
     storage::{SimulatedDisk, Storage},
     superblock::{self, Superblock},
     trie::arena::Arena,
@@ -409,4 +409,57 @@ fn a_deferred_root_is_delivered_however_many_versions_follow() {
     for root in roots {
         assert_eq!(root.wait().unwrap(), script.naive_root(root.version()), "version {}", root.version());
     }
+}
+
+/// The trie of what was recovered is made behind the open: reads do not wait for it; proofs, older versions' tries and further roots do,
+/// and find the right one.
+#[test]
+fn a_recovered_state_is_read_before_its_trie_is_there() {
+    const COMMITTED: u64 = 9;
+    const CHECKPOINT: u64 = 4;
+    let script = Script::new(COMMITTED + 3, FEW_ACCOUNTS, CHANGES);
+    let killed = disk(10);
+    let db = small().retain_versions(RETAIN).create_on(killed.clone()).unwrap();
+    for version in 1..=COMMITTED {
+        // The newest root stands in the log, some of those before do not.
+        let stalled = (version % 2 == 0).then(|| db.store.pending.stall());
+        db.commit_deferred(&script.changes(version), Durability::Durable).unwrap();
+        drop(stalled);
+        if version == CHECKPOINT {
+            db.checkpoint().unwrap();
+        }
+    }
+    roots::settle(&db.store, u64::MAX).unwrap();
+    let left = || Arc::new(killed.after_power_loss(1));
+    let options = || small().retain_versions(RETAIN);
+
+    let db = options().open_read_only_on(left()).unwrap();
+    let snapshot = db.snapshot().unwrap();
+    for key in 0..script.accounts() * SLOTS {
+        let value = snapshot.storage(&address(key / SLOTS), U256::from(key % SLOTS)).unwrap();
+        assert_eq!(value, script.value(key, COMMITTED));
+    }
+    assert_eq!(snapshot.root().unwrap(), script.naive_root(COMMITTED));
+    assert_eq!(db.stats().deferred_roots, 1, "nobody needed the trie");
+    snapshot.proof(&address(1), &[]).unwrap().verify(script.naive_root(COMMITTED)).unwrap();
+    assert_eq!(db.stats().deferred_roots, 0);
+    drop(snapshot);
+
+    let db = options().open_on(left()).unwrap();
+    let before: Vec<_> = (1..=COMMITTED).map(|version| db.snapshot_at(version).unwrap()).collect();
+    let commit = |version| db.commit_deferred(&script.changes(version), Durability::Pipelined).unwrap().1;
+    let deferred: Vec<_> = (COMMITTED + 1..=COMMITTED + 2).map(commit).collect();
+    for snapshot in &before {
+        let root = script.naive_root(snapshot.version());
+        assert_eq!(snapshot.root().unwrap(), root, "version {}", snapshot.version());
+        snapshot.proof(&address(2), &[U256::from(3)]).unwrap().verify(root).unwrap();
+    }
+    for root in deferred {
+        assert_eq!(root.wait().unwrap(), script.naive_root(root.version()), "version {}", root.version());
+    }
+    let last = COMMITTED + 3;
+    db.commit(&script.changes(last), Durability::Durable).unwrap();
+    assert_eq!(db.snapshot().unwrap().root().unwrap(), script.naive_root(last));
+    drop(before);
+    db.check(CheckLevel::Full).unwrap();
 }
