@@ -4,14 +4,14 @@
 //! Invariants:
 //! * S1 (rule 2): damage at or above the largest durable mark is a torn tail; below it, corruption. Marks of sound
 //!   frames behind the damage count, so that a flipped bit in the middle never cuts what was acknowledged.
-//! * S2 (rule 3): a frame counts only if it repeats the checksum and follows the sequence of the one before it, and the
-//!   nonce changes only where a session begins.
+//! * S2 (rule 3): a frame counts only if it repeats the checksum and follows the sequence of the one before it, if the
+//!   nonce changes only where a session begins, and if changes are of a later version than all before.
 
 use std::sync::Arc;
 
 use super::{
     Damage,
-    frame::{self, FLAG_SESSION, FrameHeader},
+    frame::{self, FLAG_SESSION, FrameHeader, FrameKind},
     segment::{Identity, SegmentHeader},
 };
 use crate::{error::Result, probe, storage::StorageFile};
@@ -190,6 +190,10 @@ fn next_frame<'w>(window: &'w mut Window<'_>, cursor: &Cursor, secret: u32) -> R
     }
     if cursor.nonce.is_some_and(|nonce| header.nonce != nonce) && !opens {
         return Err(Damage::new("a frame of the same session", "another nonce").into());
+    }
+    if header.known_kind() == Ok(FrameKind::Changes) && header.version <= cursor.version {
+        let expected = format!("changes of a version after {}", cursor.version);
+        return Err(Damage::new(expected, format!("{}", header.version)).into());
     }
     let frame = window.bytes(cursor.position, header.frame_bytes()).map_err(Stop::Failed)?;
     frame::verify(&header, frame, secret)?;

@@ -21,7 +21,7 @@ use crate::{
     checkpoint::{self, Thoroughness},
     log::{
         frame::{self, FrameBuilder, FrameHeader, FrameKind},
-        record::{Body, Record},
+        record::{Body, Record, StoredAccount},
         segment,
     },
     storage::{Lock, Map, SimulatedDisk, Storage, StorageFile},
@@ -983,4 +983,33 @@ fn a_commit_that_found_no_space_for_its_root_does_not_come_back() {
         assert_eq!(small().open_on(Arc::new(disk.after_power_loss(loss))).unwrap().stats().version, 1);
     }
     assert_eq!(small().open_on(disk).unwrap().stats().version, 1);
+}
+
+/// Changes of an earlier version than those before, with sound checksums, which only a forger writes: the books, which are kept in the
+/// order of the versions, met an assertion. They end the log, unless something says that they are durable.
+#[test]
+fn changes_of_an_earlier_version_do_not_count() {
+    let disk = disk(27);
+    let db = small().create_on(disk.clone()).unwrap();
+    (1..=3).for_each(|nonce| _ = commit(&db, &account_changes(1, nonce)));
+    let forge = || {
+        let mut writer = db.store.writer.lock();
+        let at = db.store.log.reserve(&db.store.lookup.table, &mut writer.tail, 1000).unwrap();
+        let mut frame = FrameBuilder::new(at, 1000);
+        let stored = StoredAccount { account: Account { nonce: 9, ..Account::default() }, salt: 0 };
+        let body = Body::Account { address: Address::repeat_byte(1), stored };
+        frame.push(&Record { version: 2, previous: None, body });
+        db.store.log.append(&mut writer.tail, [(frame, FrameKind::Changes)], 2).unwrap();
+    };
+    forge();
+    let left = Arc::new(disk.after_power_loss(1));
+    let found = small().open_on(left).unwrap();
+    assert_eq!(found.stats().version, 3);
+    found.check(CheckLevel::Full).unwrap();
+    assert_eq!(found.snapshot().unwrap().account(&Address::repeat_byte(1)).unwrap().unwrap().nonce, 3);
+    db.store.log.sync_upto(db.store.log.appended_upto()).unwrap();
+    commit(&db, &account_changes(1, 4));
+    drop(db);
+    let refused = small().open_on(disk).unwrap_err();
+    assert!(refused.to_string().contains("changes of a version after 3"), "{refused}");
 }
