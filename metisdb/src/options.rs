@@ -1,5 +1,7 @@
 //! How a database is created and opened.
 
+use std::{num::NonZero, thread};
+
 use crate::{
     error::{Error, Result},
     log::segment::SEGMENT_BYTES,
@@ -29,6 +31,7 @@ pub struct Options {
     pub(crate) max_unsynced_bytes: u64,
     pub(crate) max_unwritten_trie_bytes: u64,
     pub(crate) max_deferred_roots: usize,
+    pub(crate) threads: Option<usize>,
     pub(crate) max_held_back_bytes: Option<u64>,
     pub(crate) rebuild: bool,
     pub(crate) allow_network_filesystem: bool,
@@ -53,6 +56,7 @@ impl Default for Options {
             max_unsynced_bytes: 64 << 20,
             max_unwritten_trie_bytes: 256 << 20,
             max_deferred_roots: 16,
+            threads: None,
             max_held_back_bytes: None,
             rebuild: false,
             allow_network_filesystem: false,
@@ -133,6 +137,13 @@ impl Options {
         self
     }
 
+    /// How many threads may compute one root; those of the machine by default, but at most 8. They are started for the update of a few hundred
+    /// keys or more, and end with it.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
     /// Most bytes of superseded records that open snapshots may hold back beyond the retained versions: a commit that leaves more
     /// ends the oldest snapshots, whose reads then fail with [`Error::SnapshotExpired`]; what a read is just looking at stays until it is done.
     /// Without a limit by default. With one, each read is counted: give each thread a snapshot of its own.
@@ -168,6 +179,13 @@ impl Options {
     pub(crate) fn initial_lines_log2(&self) -> u32 {
         const KEYS_A_LINE: u64 = 5;
         (self.expected_keys / KEYS_A_LINE).next_power_of_two().trailing_zeros().clamp(2, 29)
+    }
+
+    /// Threads of an update of the trie.
+    pub(crate) fn trie_threads(&self) -> usize {
+        const MOST: usize = 8;
+        let available = || thread::available_parallelism().map_or(1, NonZero::get).min(MOST);
+        self.threads.unwrap_or_else(available)
     }
 
     /// The scheme of commitment.

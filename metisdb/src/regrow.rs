@@ -45,6 +45,8 @@ pub(crate) struct Known {
     pub(crate) root: Option<B256>,
     /// Memory that nodes may take before they are written to the arena; `None`: nothing is written.
     pub(crate) spill_bytes: Option<u64>,
+    /// That make the trie, at most.
+    pub(crate) threads: usize,
 }
 
 /// The state that a trie is made of.
@@ -74,16 +76,22 @@ pub(crate) fn begin(
     let sequence = known.superblock.trie.sequence;
     match of_checkpoint(&known, &arena, &scheme, pages) {
         Ok(base) if keys.is_empty() && known.is_root(&base) => {
-            Ok((Tries::new(arena, Box::new(scheme), known.version, sequence, base), None))
+            Ok((Tries::new(arena, (Box::new(scheme), known.threads), known.version, sequence, base), None))
         }
         Ok(base) => {
-            let tries = Tries::new(arena, Box::new(scheme), known.superblock.checkpoint_version, sequence, base);
+            let tries = Tries::new(
+                arena,
+                (Box::new(scheme), known.threads),
+                known.superblock.checkpoint_version,
+                sequence,
+                base,
+            );
             Ok((tries, Some(Regrowth { known, keys })))
         }
         Err(error) if error.is_corruption() => {
             warn_of(&error);
             let (trie, memory_bytes) = from_log::from_log(&known, state, &arena, &scheme)?;
-            let tries = Tries::new(arena, Box::new(scheme), known.version, sequence + 1, trie);
+            let tries = Tries::new(arena, (Box::new(scheme), known.threads), known.version, sequence + 1, trie);
             tries.add_unwritten(memory_bytes);
             Ok((tries, None))
         }

@@ -296,6 +296,7 @@ impl Replay {
             version: end.version,
             root: self.versions.back().and_then(|row| row.root),
             spill_bytes: writes.then_some(self.options.max_unwritten_trie_bytes),
+            threads: self.options.trie_threads(),
         };
         let state = State { lookup: &self.lookup, salted: &self.ledger.salted };
         let arena = Arena::open(self.lookup.storage.clone(), newest.identity, !writes)?;

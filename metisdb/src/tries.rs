@@ -112,6 +112,8 @@ struct Current {
 pub(crate) struct Tries {
     pub(crate) arena: Arena,
     pub(crate) commitment: Box<dyn Commitment>,
+    /// That an update may use.
+    threads: usize,
     holds: Arc<Holds>,
     current: Mutex<Current>,
     /// Pages written again while an older trie than the newest was held.
@@ -120,12 +122,18 @@ pub(crate) struct Tries {
 
 impl Tries {
     /// Begins with the trie of one version.
-    pub(crate) fn new(arena: Arena, commitment: Box<dyn Commitment>, version: u64, sequence: u64, trie: Trie) -> Self {
+    pub(crate) fn new(
+        arena: Arena,
+        (commitment, threads): (Box<dyn Commitment>, usize),
+        version: u64,
+        sequence: u64,
+        trie: Trie,
+    ) -> Self {
         let holds = Arc::new(Holds::default());
         let held = Arc::new(HeldTrie { trie: Arc::new(trie), hold: Hold::new(&holds, (sequence, version)) });
         let current =
             Current { kept: BTreeMap::from([(version, held)]), sequence, retired_meanwhile: None, unwritten_bytes: 0 };
-        Self { arena, commitment, holds, current: current.into(), reused_beside_holds: AtomicU64::new(0) }
+        Self { arena, commitment, threads, holds, current: current.into(), reused_beside_holds: AtomicU64::new(0) }
     }
 
     /// The trie of the newest version that has one, with that version.
@@ -216,7 +224,7 @@ impl Tries {
 
     /// Applies changes to a trie. `source` is the state that it is the trie of.
     pub(crate) fn update(&self, base: &Trie, changes: &TrieChanges, source: &impl LeafSource) -> Result<NewTrie> {
-        let updated = update::update(&self.arena, &*self.commitment, base, changes, source)?;
+        let updated = update::update(&self.arena, &*self.commitment, base, changes, source, self.threads)?;
         let Updated { trie, retired, memory_bytes } = updated;
         Ok(NewTrie { trie: Arc::new(trie), retired, memory_bytes: memory_bytes as u64 })
     }

@@ -175,7 +175,8 @@ impl FromLog<'_> {
         }
         let changes = self.changes(&accounts, &slots)?;
         let source = Entered { view: self.view, accounts: &self.entered, slots_below: start };
-        let updated = update::update(self.arena, self.view.commitment, &self.trie, &changes, &source)?;
+        let updated =
+            update::update(self.arena, self.view.commitment, &self.trie, &changes, &source, self.known.threads)?;
         self.entered.extend(changes.accounts.iter().map(|item| item.change.id));
         self.trie = updated.trie;
         self.memory_bytes += updated.memory_bytes as u64;

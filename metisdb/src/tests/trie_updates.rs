@@ -45,14 +45,15 @@ pub(super) struct Bench {
     arena: Arena,
     trie: Trie,
     leaves: Leaves,
+    threads: usize,
 }
 
 impl Bench {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(threads: usize) -> Self {
         let identity = Identity { database_id: [0; 16], seed: [0; 32], segment_bytes: small().segment_bytes };
         let arena = Arena::open(disk(0), identity, false).unwrap();
         let root = Ethereum::default().root(None);
-        Self { arena, trie: Trie { top: None, root }, leaves: Leaves::default() }
+        Self { arena, trie: Trie { top: None, root }, leaves: Leaves::default(), threads }
     }
 
     /// Applies changes as one update; `None` removes.
@@ -74,7 +75,8 @@ impl Bench {
         let change = AccountChange { id: ACCOUNT, account: Some(Account::default()), wiped: false, slots: range };
         let account = Item { path: B256::ZERO, key: KeyTag::of(1), existed: self.trie.top.is_some(), change };
         let changes = TrieChanges { accounts: vec![account], slots };
-        self.trie = update(&self.arena, &Ethereum::default(), &self.trie, &changes, &before).unwrap().trie;
+        self.trie =
+            update(&self.arena, &Ethereum::default(), &self.trie, &changes, &before, self.threads).unwrap().trie;
     }
 
     pub(super) fn root(&self) -> B256 {
@@ -88,7 +90,8 @@ impl Bench {
 fn random_updates_have_the_naive_roots() {
     for seed in 0..300 {
         let mut random = Random(seed);
-        let mut bench = Bench::new();
+        let threads = 1 + seed as usize % 3;
+        let mut bench = Bench::new(threads);
         // How many of the lower nibbles differ, and how long values are.
         let (nibbles, longest) = (1 + random.below(8), 1 + random.below(60));
         for step in 0..12 {
@@ -103,7 +106,7 @@ fn random_updates_have_the_naive_roots() {
             bench.apply(&changes);
             let naive = naive_trie::root(bench.leaves.0.iter().map(|(path, value)| (path.as_slice(), value)));
             assert_eq!(bench.root(), naive, "seed {seed}, step {step}");
-            let mut anew = Bench::new();
+            let mut anew = Bench::new(threads);
             anew.apply(&bench.leaves.0.iter().map(|(path, value)| (*path, Some(value.clone()))).collect());
             assert_eq!(anew.root(), naive, "seed {seed}, step {step}, from empty");
         }

@@ -108,7 +108,7 @@ fn ethereum_trie_tests() {
 /// of the vectors those with plain keys, some of which begin others, are for the naive trie alone.
 fn assert_own_roots(steps: &[(Vec<u8>, Option<Vec<u8>>)], expected: B256, case: &str) {
     for steps_at_once in [1, steps.len().div_ceil(2), steps.len()] {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new(2);
         for steps in steps.chunks(steps_at_once) {
             bench.apply(&steps.iter().map(|(key, value)| (keccak256(key), value.clone())).collect());
         }

@@ -134,7 +134,7 @@ const _: () = assert!(size_of::<Slot>() == size_of::<Child>());
 /// All drafts of an update.
 #[derive(Debug)]
 pub(crate) struct Drafts<'a> {
-    commitment: &'a dyn Commitment,
+    pub(super) commitment: &'a dyn Commitment,
     /// Until they are hashed.
     drafts: Vec<Option<Draft>>,
     leaves: Vec<Option<DraftLeaf>>,
@@ -151,6 +151,16 @@ pub(crate) struct Drafts<'a> {
 pub(crate) struct Mark {
     drafts: usize,
     leaves: usize,
+}
+
+/// A child that was made by other drafts.
+#[derive(Debug)]
+pub(crate) enum Detached {
+    Nothing,
+    /// As if it had been there before.
+    Clean(Child),
+    /// A leaf that may still move up; its storage is hashed.
+    Leaf(Box<DraftLeaf>),
 }
 
 /// The trie that the drafts became.
@@ -235,13 +245,56 @@ impl<'a> Drafts<'a> {
             self.hash_tier(Tier::Accounts, since);
         }
         let slot = self.child(slot).map_or(Slot::Empty, Slot::Clean);
+        self.truncate(since);
+        slot
+    }
+
+    /// Forgets what was added since a mark.
+    fn truncate(&mut self, since: Mark) {
         self.drafts.truncate(since.drafts);
         self.leaves.truncate(since.leaves);
         self.made.truncate(since.drafts);
         self.made_leaves.truncate(since.leaves);
         let Mark { drafts, leaves } = &mut self.storage_hashed;
         (*drafts, *leaves) = (since.drafts.min(*drafts), since.leaves.min(*leaves));
-        slot
+    }
+
+    /// Hashes everything, all of which is below `slot`, for other drafts to go on with.
+    pub(crate) fn detach(&mut self, tier: Tier, slot: Slot) -> Detached {
+        let detached = match self.hash_group(tier, Mark::default(), slot) {
+            Slot::Empty | Slot::Draft(_) => Detached::Nothing,
+            Slot::Clean(child) => Detached::Clean(child),
+            Slot::Leaf(number) => match self.leaves[number as usize].take() {
+                None => Detached::Nothing,
+                Some(mut leaf) => {
+                    self.hash_tier(Tier::Storage, Mark::default());
+                    let storage = self.storage(std::mem::replace(&mut leaf.storage, Slot::Empty));
+                    leaf.storage = storage.map_or(Slot::Empty, |storage| Slot::Clean(Child::clone(&storage)));
+                    Detached::Leaf(Box::new(leaf))
+                }
+            },
+        };
+        self.truncate(Mark::default());
+        detached
+    }
+
+    /// Takes over what other drafts have made.
+    pub(crate) fn attach(&mut self, child: Detached) -> Slot {
+        match child {
+            Detached::Nothing => Slot::Empty,
+            Detached::Clean(child) => Slot::Clean(child),
+            Detached::Leaf(leaf) => Slot::Leaf(self.add_leaf(*leaf)),
+        }
+    }
+
+    /// Memory that the branches take that were made.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Adds what other drafts have made.
+    pub(crate) fn add_memory(&mut self, bytes: usize) {
+        self.memory_bytes += bytes;
     }
 
     /// Hashes everything that is left, bottom up.

@@ -7,6 +7,8 @@
 //! A change says whether its key is in the old trie (`existed`). So the leaf that a path leads to is known to be the key's own or
 //! another's, and hashes of keys are never compared.
 
+mod split;
+
 use std::{
     ops::{Range, RangeInclusive},
     sync::Arc,
@@ -56,8 +58,8 @@ pub(crate) struct TrieChanges {
     pub(crate) slots: Vec<Item<Option<Payload>>>,
 }
 
-/// Finds what leaves only name.
-pub(crate) trait LeafSource {
+/// Finds what leaves only name, for any thread.
+pub(crate) trait LeafSource: Sync {
     /// Path and payload of the leaf with this key, the only one whose path begins with `prefix`, in the storage trie of
     /// an account or among the accounts; as of the version of the trie that is read.
     ///
@@ -85,7 +87,7 @@ pub(crate) enum Retired {
     Unwritten(Arc<Branch>),
 }
 
-/// Applies changes to `base`.
+/// Applies changes to `base`, on at most so many threads.
 ///
 /// # Errors
 /// Corruption where a node or a leaf's record is damaged, or trie and records contradict each other. `base` stays as it is.
@@ -95,11 +97,12 @@ pub(crate) fn update(
     base: &Trie,
     changes: &TrieChanges,
     source: &impl LeafSource,
+    threads: usize,
 ) -> Result<Updated> {
     if changes.accounts.is_empty() {
         return Ok(Updated { trie: base.clone(), retired: Vec::new(), memory_bytes: 0 });
     }
-    let mut update = Update { arena, source, changes, drafts: Drafts::new(commitment), retired: Vec::new() };
+    let mut update = Update { arena, source, changes, threads, drafts: Drafts::new(commitment), retired: Vec::new() };
     let existing = base.top.as_ref().map_or(Existing::Nothing, |child| Existing::Child(child.settled(), u32::MAX));
     let top = update.descend(&Accounts, existing, 0, &changes.accounts)?;
     let Update { drafts, retired, .. } = update;
@@ -116,20 +119,31 @@ enum Existing {
     Branch(Loaded),
 }
 
+impl Existing {
+    /// What stands at a nibble of a draft; [`Draft::set`] has to follow.
+    fn of(draft: &mut Draft, step: u8) -> Self {
+        draft.take(step).map_or(Self::Nothing, |(child, birth)| Self::Child(child, birth))
+    }
+}
+
 struct Update<'a, S> {
     arena: &'a Arena,
     source: &'a S,
     changes: &'a TrieChanges,
+    /// It may be spread over so many (see `split`).
+    threads: usize,
     drafts: Drafts<'a>,
     retired: Vec<Retired>,
 }
 
 /// The two kinds of tries.
-trait Kind<S: LeafSource> {
-    type Change;
+trait Kind<S: LeafSource>: Sync {
+    type Change: Sync;
     /// The account whose storage it is.
     fn account(&self) -> Option<AccountId>;
     fn tier(&self) -> Tier;
+    /// How many keys change with these items.
+    fn weight(&self, items: &[Item<Self::Change>]) -> usize;
     /// Brings what is below a child closer, for these items.
     fn warm(&self, update: &Update<'_, S>, child: &Child, depth: usize, items: &[Item<Self::Change>]);
     /// The leaf that a change makes of what was there; `None` if there is none.
@@ -157,6 +171,10 @@ impl<S: LeafSource> Kind<S> for Accounts {
 
     fn tier(&self) -> Tier {
         Tier::Accounts
+    }
+
+    fn weight(&self, items: &[Item<AccountChange>]) -> usize {
+        items.iter().map(|item| 1 + item.change.slots.len()).sum()
     }
 
     fn warm(&self, update: &Update<'_, S>, child: &Child, depth: usize, items: &[Item<AccountChange>]) {
@@ -202,6 +220,10 @@ impl<S: LeafSource> Kind<S> for Storage {
         Tier::Storage
     }
 
+    fn weight(&self, items: &[Item<Option<Payload>>]) -> usize {
+        items.len()
+    }
+
     fn warm(&self, _: &Update<'_, S>, _: &Child, _: usize, _: &[Item<Option<Payload>>]) {
         // That of the accounts went into their storage.
     }
@@ -227,15 +249,27 @@ impl<S: LeafSource> Update<'_, S> {
         items: &[Item<K::Change>],
     ) -> Result<Slot> {
         match existing {
+            Existing::Nothing if self.is_worth_splitting(kind, items) => self.merge_anew(kind, depth, items),
             Existing::Nothing => self.change_leaves(kind, None, depth, items),
             Existing::Child(Child { link: Link::Leaf(leaf), .. }, birth) => {
                 self.change_leaves(kind, Some((leaf, birth)), depth, items)
             }
             Existing::Child(Child { link: Link::Branch(node), .. }, birth) => {
                 let loaded = self.take_apart(node, birth, depth)?;
-                self.merge(kind, loaded, depth, items)
+                self.change_branch(kind, loaded, depth, items)
             }
-            Existing::Branch(loaded) => self.merge(kind, loaded, depth, items),
+            Existing::Branch(loaded) => self.change_branch(kind, loaded, depth, items),
+        }
+    }
+
+    /// Where nothing was, and there is much to build: splits it at the first branch that there will be.
+    fn merge_anew<K: Kind<S>>(&mut self, kind: &K, depth: usize, items: &[Item<K::Change>]) -> Result<Slot> {
+        match items {
+            [first, .., last] if first.path != last.path => {
+                let prefix = Nibbles::of(&first.path, depth, shared(&first.path, &last.path));
+                self.merge(kind, Draft::new(kind.tier(), depth, prefix), None, items)
+            }
+            _ => self.change_leaves(kind, None, depth, items),
         }
     }
 
@@ -313,20 +347,41 @@ impl<S: LeafSource> Update<'_, S> {
     }
 
     /// Applies items to a branch.
-    fn merge<K: Kind<S>>(&mut self, kind: &K, loaded: Loaded, depth: usize, items: &[Item<K::Change>]) -> Result<Slot> {
+    fn change_branch<K: Kind<S>>(
+        &mut self,
+        kind: &K,
+        loaded: Loaded,
+        depth: usize,
+        items: &[Item<K::Change>],
+    ) -> Result<Slot> {
         let prefix = loaded.prefix;
         let common =
             |item: Option<&Item<K::Change>>| item.map_or(prefix.len(), |item| prefix.shared_with(&item.path, depth));
         let matched = common(items.first()).min(common(items.last()));
-        let branching = depth + matched;
-        let (mut draft, mut inner) = if matched == prefix.len() {
+        let (draft, inner) = if matched == prefix.len() {
             (Draft::of(kind.tier(), depth, prefix, loaded), None)
         } else {
             // The branch moves down: the items leave its prefix in the middle.
             let inner = Loaded { prefix: prefix.without_first(matched + 1), ..loaded };
             (Draft::new(kind.tier(), depth, prefix.first(matched)), Some((prefix.get(matched), inner)))
         };
+        self.merge(kind, draft, inner, items)
+    }
+
+    /// Applies items to the children of a draft. `inner` is a branch that becomes one of them, at a nibble.
+    fn merge<K: Kind<S>>(
+        &mut self,
+        kind: &K,
+        mut draft: Draft,
+        mut inner: Option<(u8, Loaded)>,
+        items: &[Item<K::Change>],
+    ) -> Result<Slot> {
+        let branching = draft.depth + draft.prefix.len();
+        let path = items.first().map_or(B256::ZERO, |item| item.path);
         let mut rest = items;
+        if inner.is_none() && self.is_worth_splitting(kind, items) && self.split(kind, &mut draft, items)? {
+            rest = &[];
+        }
         loop {
             let next = rest.first().map(|item| nibble(&item.path, branching));
             let step = match (inner.as_ref().map(|(step, _)| *step), next) {
@@ -339,7 +394,7 @@ impl<S: LeafSource> Update<'_, S> {
             rest = behind;
             let existing = match inner.take_if(|(own, _)| *own == step) {
                 Some((_, inner)) => Existing::Branch(inner),
-                None => draft.take(step).map_or(Existing::Nothing, |(child, birth)| Existing::Child(child, birth)),
+                None => Existing::of(&mut draft, step),
             };
             let is_group = items.len() > *GROUP.end() && GROUP.contains(&group.len());
             if let Existing::Child(child, _) = &existing
@@ -354,7 +409,6 @@ impl<S: LeafSource> Update<'_, S> {
             }
             draft.set(step, slot);
         }
-        let path = items.first().map_or(B256::ZERO, |item| item.path);
         self.finish(kind, draft, &path)
     }
 
