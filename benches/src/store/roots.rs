@@ -4,7 +4,7 @@ use std::{
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use metisdb::{Changes, Db, Durability, Options};
@@ -16,9 +16,11 @@ use crate::{Result, progress, summary::Spread};
 /// Slots that a block changes.
 pub(crate) const UPDATES: u64 = 10_000;
 /// Blocks of each kind.
-const BLOCKS: u64 = 30;
+const BLOCKS: usize = 30;
 /// Proposals on one trie: the first of them meet pages of its files that this process has not mapped yet.
 const PROPOSALS: u64 = 100;
+/// What an endless reader reads each millisecond.
+const READS_AT_ONCE: u64 = 64;
 /// Streams of draws that nothing else uses.
 const FIRST_STREAM: u64 = 1 << 20;
 
@@ -35,7 +37,7 @@ pub(crate) struct Roots {
     pub(crate) block: Spread,
     /// Both, with one automatic checkpoint after the other under way.
     pub(crate) block_beside_checkpoints: Spread,
-    /// Both, while a thread reads a snapshot from before, again and again.
+    /// Both, while a thread reads a snapshot from before, a little each millisecond.
     pub(crate) block_beside_endless_reader: Spread,
     /// How many checkpoints that were.
     pub(crate) checkpoints: u64,
@@ -48,8 +50,11 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Roots> {
     progress("roots: alone");
     let db = Options::new().checkpoint_log_bytes(u64::MAX).max_unwritten_trie_bytes(u64::MAX).open(path)?;
     let root = proposals(&db, space, FIRST_STREAM)?;
-    let alone = blocks(&db, space, FIRST_STREAM + PROPOSALS)?;
-    let endless = beside_endless_reader(&db, space)?;
+    let mut streams = FIRST_STREAM + PROPOSALS..;
+    // Before and after: the trie grows in memory meanwhile.
+    let mut alone = blocks(&db, space, streams.by_ref().take(BLOCKS / 2))?;
+    let endless = beside_endless_reader(&db, space, streams.by_ref().take(BLOCKS))?;
+    alone.extend(blocks(&db, space, streams.by_ref().take(BLOCKS / 2))?);
     let started = Instant::now();
     db.checkpoint()?;
     let checkpoint_milliseconds = started.elapsed().as_secs_f64() * 1e3;
@@ -57,46 +62,59 @@ pub(crate) fn measure(path: &Path, space: &KeySpace) -> Result<Roots> {
     progress("roots: beside checkpoints");
     // The next one begins with the first commit after the last one ended.
     let db = Options::new().checkpoint_log_bytes(1).open(path)?;
-    let beside = blocks(&db, space, FIRST_STREAM + PROPOSALS + 2 * BLOCKS)?;
+    let beside = blocks(&db, space, streams.take(BLOCKS))?;
     let checkpoints = db.stats().checkpoints;
     db.close()?;
     Ok(Roots {
         root,
-        propose: alone.propose,
-        commit: alone.commit,
-        block: alone.block,
-        block_beside_checkpoints: beside.block,
-        block_beside_endless_reader: endless.block,
+        propose: spread(&alone, |block| block.propose),
+        commit: spread(&alone, |block| block.commit),
+        block: spread(&alone, Block::total),
+        block_beside_checkpoints: spread(&beside, Block::total),
+        block_beside_endless_reader: spread(&endless, Block::total),
         checkpoints,
         checkpoint_milliseconds,
     })
 }
 
-/// Blocks beside a reader that never ends.
-fn beside_endless_reader(db: &Db, space: &KeySpace) -> Result<Blocks> {
+/// Blocks beside a reader that never ends. It reads now and then: what its snapshot holds back is measured, not the processor that it takes.
+fn beside_endless_reader(db: &Db, space: &KeySpace, streams: impl Iterator<Item = u64>) -> Result<Vec<Block>> {
     let snapshot = db.snapshot()?;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let mut reads = 0;
             while !done.load(Ordering::Relaxed) {
-                let (address, slot) = space.key(space.draw(FIRST_STREAM - 1, reads));
-                snapshot.storage(&address, slot)?;
-                reads += 1;
+                for _ in 0..READS_AT_ONCE {
+                    let (address, slot) = space.key(space.draw(FIRST_STREAM - 1, reads));
+                    snapshot.storage(&address, slot)?;
+                    reads += 1;
+                }
+                thread::sleep(Duration::from_millis(1));
             }
             Ok::<_, metisdb::Error>(())
         });
-        let blocks = blocks(db, space, FIRST_STREAM + PROPOSALS + BLOCKS);
+        let blocks = blocks(db, space, streams);
         done.store(true, Ordering::Relaxed);
         reader.join().expect("the reader does not panic")?;
         blocks
     })
 }
 
-struct Blocks {
-    propose: Spread,
-    commit: Spread,
-    block: Spread,
+/// Milliseconds of one block.
+struct Block {
+    propose: f64,
+    commit: f64,
+}
+
+impl Block {
+    fn total(&self) -> f64 {
+        self.propose + self.commit
+    }
+}
+
+fn spread(blocks: &[Block], figure: impl Fn(&Block) -> f64) -> Spread {
+    Spread::of(blocks.iter().map(figure).collect())
 }
 
 /// The changes of one block.
@@ -123,18 +141,16 @@ fn proposals(db: &Db, space: &KeySpace, first_stream: u64) -> Result<Spread> {
     Ok(Spread::of(propose))
 }
 
-fn blocks(db: &Db, space: &KeySpace, first_stream: u64) -> Result<Blocks> {
-    let (mut propose, mut commit, mut block) = (Vec::new(), Vec::new(), Vec::new());
-    for stream in first_stream..first_stream + BLOCKS {
-        let changes = changes_of(space, stream);
-        let started = Instant::now();
-        let proposal = db.propose(&db.snapshot()?, &changes)?;
-        let proposed = started.elapsed();
-        proposal.commit(Durability::Durable)?;
-        let total = started.elapsed();
-        propose.push(proposed.as_secs_f64() * 1e3);
-        commit.push((total - proposed).as_secs_f64() * 1e3);
-        block.push(total.as_secs_f64() * 1e3);
-    }
-    Ok(Blocks { propose: Spread::of(propose), commit: Spread::of(commit), block: Spread::of(block) })
+fn blocks(db: &Db, space: &KeySpace, streams: impl Iterator<Item = u64>) -> Result<Vec<Block>> {
+    streams
+        .map(|stream| {
+            let changes = changes_of(space, stream);
+            let started = Instant::now();
+            let proposal = db.propose(&db.snapshot()?, &changes)?;
+            let proposed = started.elapsed();
+            proposal.commit(Durability::Durable)?;
+            let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+            Ok(Block { propose: milliseconds(proposed), commit: milliseconds(started.elapsed() - proposed) })
+        })
+        .collect()
 }
