@@ -53,11 +53,6 @@ impl ChangedKeys {
         }
     }
 
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.accounts.is_empty() && self.slots.is_empty() && self.wiped.is_empty()
-    }
-
     /// In order, each once.
     fn sort(&mut self) {
         self.accounts.sort_unstable();

@@ -12,12 +12,13 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use alloy_primitives::{Address, B256};
 
 use crate::{
-    difference::{ChangedKeys, changes_between},
+    difference::changes_between,
     error::{Error, Result},
     key::AccountId,
     log::{Damage, scan::SegmentFile},
     lookup::Lookup,
     probe,
+    retrace::changed_keys,
     store::Store,
     superblock::{Superblock, TopReference, TrieReference},
     trie::{
@@ -61,21 +62,21 @@ pub(crate) struct State<'a> {
 #[derive(Debug)]
 pub(crate) struct Regrowth {
     known: Known,
-    /// Those with records behind the checkpoint.
-    keys: ChangedKeys,
+    /// Frames with the changes behind the checkpoint.
+    frames: Vec<u64>,
 }
 
-/// The tries to begin with, and what is left to do for that of the newest version. `pages` are those of the image, if it was loaded.
+/// The tries to begin with, and what is left to do for that of the newest version, where `frames` change it. `pages` are those of the image, if it was loaded.
 pub(crate) fn begin(
     known: Known,
     state: State<'_>,
-    keys: ChangedKeys,
+    frames: Vec<u64>,
     arena: Arena,
     (scheme, pages): (Ethereum, Option<Pages>),
 ) -> Result<(Tries, Option<Regrowth>)> {
     let sequence = known.superblock.trie.sequence;
     match of_checkpoint(&known, &arena, &scheme, pages) {
-        Ok(base) if keys.is_empty() && known.is_root(&base) => {
+        Ok(base) if frames.is_empty() && known.is_root(&base) => {
             Ok((Tries::new(arena, (Box::new(scheme), known.threads), known.version, sequence, base), None))
         }
         Ok(base) => {
@@ -86,7 +87,7 @@ pub(crate) fn begin(
                 sequence,
                 base,
             );
-            Ok((tries, Some(Regrowth { known, keys })))
+            Ok((tries, Some(Regrowth { known, frames })))
         }
         Err(error) if error.is_corruption() => {
             warn_of(&error);
@@ -125,7 +126,7 @@ impl Regrowth {
     ///
     /// # Errors
     /// Corruption where the log itself leads to another root than it says; and whatever failing reads and writes can be.
-    pub(crate) fn install(&mut self, store: &Store) -> Result<()> {
+    pub(crate) fn install(&self, store: &Store) -> Result<()> {
         let started = Instant::now();
         let salted = store.writer.lock().ledger.salted.clone();
         let state = State { lookup: &store.lookup, salted: &salted };
@@ -149,12 +150,12 @@ impl Regrowth {
         Ok(())
     }
 
-    fn over_checkpoint(&mut self, tries: &Tries, State { lookup, salted }: State<'_>) -> Result<NewTrie> {
-        let Self { known, keys } = self;
+    fn over_checkpoint(&self, tries: &Tries, State { lookup, salted }: State<'_>) -> Result<NewTrie> {
+        let Self { known, frames } = self;
         let (_, base) = tries.newest();
         let view = |version| View { lookup, commitment: &*tries.commitment, version, staged: &[] };
         let from = view(known.superblock.checkpoint_version);
-        let changes = changes_between(&from, &view(known.version), keys, salted)?;
+        let changes = changes_between(&from, &view(known.version), &mut changed_keys(lookup, frames)?, salted)?;
         let new = tries.update(&base.trie, &changes, &from)?;
         known.expect_root(lookup, &new.trie)?;
         Ok(new)

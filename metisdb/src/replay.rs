@@ -13,7 +13,6 @@ use std::{
 };
 
 use crate::{
-    difference::ChangedKeys,
     error::{Error, Result},
     history::{History, VersionRow},
     image::{self, Books},
@@ -58,10 +57,6 @@ pub(crate) struct Replay {
     versions: VecDeque<VersionRow>,
     /// Of the arena, at the checkpoint; `None` without an image.
     pages: Option<Pages>,
-    /// What changed behind the checkpoint, up to the version that is shown.
-    keys: ChangedKeys,
-    /// See [`Superblock`].
-    checkpoint_version: u64,
 }
 
 impl Replay {
@@ -107,18 +102,7 @@ impl Replay {
             verify_every_read: options.verify_every_read,
             storage,
         };
-        Ok(Self {
-            options,
-            lookup,
-            ledger,
-            from_image,
-            replayed: Vec::new(),
-            horizon: newest.horizon,
-            versions,
-            pages,
-            keys: ChangedKeys::default(),
-            checkpoint_version: newest.checkpoint_version,
-        })
+        Ok(Self { options, lookup, ledger, from_image, replayed: Vec::new(), horizon: newest.horizon, versions, pages })
     }
 
     /// Reads the log from the checkpoint, or from its oldest segment, to its end.
@@ -217,9 +201,6 @@ impl Replay {
         if let Some((old, superseded)) = &previous {
             self.ledger.retire(record.version, *old, superseded.body.padded_bytes());
         }
-        if record.version > self.checkpoint_version {
-            self.keys.add(record);
-        }
         match record.body {
             Body::Wipe { account } => {
                 self.ledger.wipe(account, record.version);
@@ -255,13 +236,17 @@ impl Replay {
     ) -> Result<Option<(u64, Record<'l>)>> {
         let older = if from_image {
             match record.previous {
-                Some(at) if lookup.table.segment_of(at).is_some() => Some((at, lookup.load(at, false)?)),
+                // Most often it is what the index has.
+                Some(at) if indexed.as_ref().is_some_and(|found| found.position == at) => indexed,
+                Some(at) if lookup.table.segment_of(at).is_some() => {
+                    Some(Found { position: at, record: lookup.load(at, false)? })
+                }
                 _ => None,
             }
         } else {
-            indexed.filter(|found| found.record.version < record.version).map(|found| (found.position, found.record))
+            indexed.filter(|found| found.record.version < record.version)
         };
-        Ok(older.and_then(|(at, older)| Some((lookup.table.segment_of(at)?.number, older))))
+        Ok(older.and_then(|older| Some((lookup.table.segment_of(older.position)?.number, older.record))))
     }
 
     /// End of the last frame with changes; 0 where none was replayed.
@@ -301,9 +286,9 @@ impl Replay {
         let state = State { lookup: &self.lookup, salted: &self.ledger.salted };
         let arena = Arena::open(self.lookup.storage.clone(), newest.identity, !writes)?;
         let scheme = self.options.scheme();
-        let keys = std::mem::take(&mut self.keys);
-        let (tries, regrowth) = regrow::begin(known, state, keys, arena, (scheme, self.pages.take()))?;
         let history = History::new(std::mem::take(&mut self.versions));
+        let frames = history.positions(newest.checkpoint_version, end.version);
+        let (tries, regrowth) = regrow::begin(known, state, frames, arena, (scheme, self.pages.take()))?;
         if regrowth.is_none() {
             history.set_root(end.version, tries.newest().1.trie.root);
         }

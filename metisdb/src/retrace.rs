@@ -34,13 +34,7 @@ pub(crate) fn trie_at(store: &Store, version: u64) -> Result<Arc<HeldTrie>> {
 
 /// The trie of `version` made from that of a later one. The caller has pinned both.
 pub(crate) fn trie_from(store: &Store, newest: u64, base: &HeldTrie, version: u64) -> Result<Arc<HeldTrie>> {
-    let positions = store.history.positions(version, newest);
-    let mut keys = ChangedKeys::default();
-    // A segment is dropped while a version of it can be read only if that version changed nothing.
-    for position in positions.into_iter().filter(|position| store.lookup.table.segment_of(*position).is_some()) {
-        let (header, bytes) = read_frame(&store.lookup, position)?;
-        add_records(&store.lookup, &header, &bytes, &mut keys, |_| true)?;
-    }
+    let mut keys = changed_keys(&store.lookup, &store.history.positions(version, newest))?;
     if !keys.wiped.is_empty() {
         // Behind it stands a frame that is being written, or one that found no space.
         add_wiped_slots(&store.lookup, &mut keys, store.log.appended_upto())?;
@@ -50,6 +44,17 @@ pub(crate) fn trie_from(store: &Store, newest: u64, base: &HeldTrie, version: u6
     let changes = changes_between(&from, &store.view(version, &[]), &mut keys, &salted)?;
     let new = store.tries.update(&base.trie, &changes, &from)?;
     Ok(base.derive_for(version, new.trie))
+}
+
+/// The keys of the changes in these frames.
+pub(crate) fn changed_keys(lookup: &Lookup, frames: &[u64]) -> Result<ChangedKeys> {
+    let mut keys = ChangedKeys::default();
+    // A segment is dropped while a version of it can be read only if that version changed nothing.
+    for position in frames.iter().filter(|position| lookup.table.segment_of(**position).is_some()) {
+        let (header, bytes) = read_frame(lookup, *position)?;
+        add_records(lookup, &header, &bytes, &mut keys, |_| true)?;
+    }
+    Ok(keys)
 }
 
 /// The block that was committed with a version that the caller has pinned.

@@ -177,8 +177,8 @@ fn settle_next(store: &Store, upto: u64) -> Result<bool> {
         }
         queue.pop_front()
     };
-    let Some(mut pending) = taken else { return Ok(false) };
-    let outcome = match &mut pending {
+    let Some(pending) = taken else { return Ok(false) };
+    let outcome = match &pending {
         Pending::Commit { version, staged, pin } => compute(store, *version, staged, pin),
         Pending::Recovered(regrowth) => regrowth.install(store),
     };
