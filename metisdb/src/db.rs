@@ -129,7 +129,7 @@ impl Db {
         recover::require_database(&*storage)?;
         let lock = storage.lock_exclusive()?;
         let store = Arc::new(recover::open(storage, options, Access::Write(lock))?);
-        roots::start_thread(&store);
+        roots::begin(&store);
         Ok(Self { store })
     }
 

@@ -1,6 +1,6 @@
 //! How a database is created and opened.
 
-use std::{num::NonZero, thread};
+use std::{num::NonZero, sync::LazyLock, thread};
 
 use crate::{
     error::{Error, Result},
@@ -184,8 +184,10 @@ impl Options {
     /// Threads of an update of the trie.
     pub(crate) fn trie_threads(&self) -> usize {
         const MOST: usize = 8;
-        let available = || thread::available_parallelism().map_or(1, NonZero::get).min(MOST);
-        self.threads.unwrap_or_else(available)
+        // The system is asked once: its answer takes longer than to open a small database.
+        static AVAILABLE: LazyLock<usize> =
+            LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get).min(MOST));
+        self.threads.unwrap_or_else(|| *AVAILABLE)
     }
 
     /// The scheme of commitment.

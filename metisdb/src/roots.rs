@@ -216,8 +216,20 @@ fn write_root(store: &Store, writer: &mut Writer, version: u64, root: B256) {
     }
 }
 
+/// Bytes of log whose changes are entered in the trie before an open returns: a thread would take as long.
+const SHORT_TAIL_BYTES: u64 = if cfg!(test) { 0 } else { 128 << 10 };
+
+/// Sees to what a recovery has left to do: at once if it is little, or else on the thread.
+pub(crate) fn begin(store: &Shared) {
+    if store.log.appended_upto() - store.checkpoint_position.load(Ordering::Relaxed) > SHORT_TAIL_BYTES {
+        start_thread(store);
+    } else if let Err(error) = settle(store, u64::MAX) {
+        tracing::warn!(%error, "the trie could not be brought up to date; it will be tried again when it is needed");
+    }
+}
+
 /// Starts the thread that computes outstanding roots, unless it runs or there are none.
-pub(crate) fn start_thread(store: &Shared) {
+fn start_thread(store: &Shared) {
     if store.pending.len() == 0 || store.pending.thread_running.swap(true, Ordering::AcqRel) {
         return;
     }
