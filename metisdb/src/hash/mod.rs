@@ -5,14 +5,14 @@
 
 #[cfg(test)]
 mod tests;
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(target_arch = "x86_64")]
 mod wide;
 
 use alloy_primitives::{B256, keccak256};
 
 /// Keccak-256 of each message, appended in the order given.
 pub(crate) fn keccak256_many(messages: &[&[u8]], digests: &mut Vec<B256>) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[cfg(target_arch = "x86_64")]
     if let Some(kernel) = wide::Avx512::detect() {
         return wide::hash_all(kernel, messages, digests);
     } else if let Some(kernel) = wide::Avx2::detect() {

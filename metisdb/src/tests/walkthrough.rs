@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 
 use super::{assert_proves, beside, disk, small};
-use crate::{Account, Changes, CheckLevel, Db, Durability, Key, Options, Snapshot, Value};
+use crate::{Account, Changes, CheckLevel, Db, Durability, Key, Options, Snapshot, Value, log::segment::SEGMENT_BYTES};
 
 const ACCOUNTS: u64 = if cfg!(miri) { 3 } else { 10 };
 const SLOTS: u64 = if cfg!(miri) { 4 } else { 12 };
@@ -75,8 +75,9 @@ fn assert_tells_all(db: &Db, roots: &[B256]) {
     assert_proves(&snapshot, roots[VERSIONS as usize], "the newest");
 }
 
+/// The smallest files that there can be.
 fn options() -> Options {
-    small().retain_versions(VERSIONS)
+    small().segment_bytes(*SEGMENT_BYTES.start()).retain_versions(VERSIONS)
 }
 
 #[test]
@@ -106,7 +107,7 @@ fn a_small_database_lives() {
 
 #[test]
 fn a_reader_stays_beside_a_small_writer() {
-    let db = small().retain_versions(0).create_on(disk(8)).unwrap();
+    let db = options().retain_versions(0).create_on(disk(8)).unwrap();
     let reads = AtomicU64::new(0);
     let read = || {
         assert_reads(&db.snapshot().unwrap());
