@@ -1,11 +1,19 @@
 //! The stores, each as its documentation says that it should be run.
 
+#[cfg(feature = "firewood")]
+mod firewood;
 #[cfg(feature = "lmdb")]
 mod lmdb;
 mod map;
+#[cfg(feature = "mdbx")]
+mod mdbx;
 mod metisdb;
+#[cfg(feature = "nomt")]
+mod nomt;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 
 use crate::{
     Result,
@@ -37,7 +45,15 @@ pub(crate) fn all() -> Vec<Peer> {
         peer::<map::Map>(),
         #[cfg(feature = "lmdb")]
         peer::<lmdb::Lmdb>(),
+        #[cfg(feature = "mdbx")]
+        peer::<mdbx::Mdbx>(),
         #[cfg(feature = "redb")]
         peer::<redb::Redb>(),
+        #[cfg(feature = "rocksdb")]
+        peer::<rocksdb::RocksDb>(),
+        #[cfg(feature = "nomt")]
+        peer::<nomt::Nomt>(),
+        #[cfg(feature = "firewood")]
+        peer::<firewood::Firewood>(),
     ])
 }

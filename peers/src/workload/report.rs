@@ -76,6 +76,7 @@ impl Report {
 fn number(value: f64) -> String {
     let decimals = match value.abs() {
         0.0 => 0,
+        value if value < 0.0995 => 3,
         value if value < 9.995 => 2,
         value if value < 99.95 => 1,
         _ => 0,
