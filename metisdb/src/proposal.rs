@@ -115,7 +115,8 @@ fn make(
     let store = snapshot.store();
     store.check_process()?;
     let view = store.view(snapshot.version(), below);
-    let staged = stage::stage(&view, changes, &|path| Ok(store.tries.storage(&base.trie, path)?.is_some()))?;
+    let has_storage = |path: &B256| Ok(store.tries.storage(&base.trie, path)?.is_some());
+    let staged = stage::stage(&view, changes, &has_storage, store.options.trie_threads())?;
     let new = store.tries.update(&base.trie, &staged.trie, &view)?;
     let held = base.derive(new.trie.clone());
     let staged = below.iter().cloned().chain([Arc::new(staged)]).collect();

@@ -1,10 +1,12 @@
 //! From changes to records: what they supersede is looked up, what changes nothing is dropped, and what is left is told to the trie.
 
 use std::{
-    collections::{HashMap, btree_map},
+    collections::{HashSet, btree_map},
     iter::Peekable,
     ops::Range,
+    panic::resume_unwind,
     sync::OnceLock,
+    thread,
 };
 
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
@@ -25,6 +27,12 @@ use crate::{
 
 /// How many look-ups are under way at once.
 const BATCH: usize = 32;
+
+/// Changes from which on threads are worth it.
+const PARALLEL: usize = if cfg!(test) { 6 } else { 2_000 };
+
+/// Whether any slot of an account is set, by the account's path.
+type HasStorage<'a> = dyn Fn(&B256) -> Result<bool> + Sync + 'a;
 
 /// A record to be written, and what it supersedes as far as that is in the log.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +100,20 @@ impl Staged {
         same.map(|(_, number)| self.records[*number as usize].body)
     }
 
+    /// Adds the changes of accounts that come behind these.
+    fn append(&mut self, other: Self) {
+        let behind = self.trie.slots.len();
+        self.records.extend(other.records);
+        self.wiped.extend(other.wiped);
+        self.salted.extend(other.salted);
+        self.trie.slots.extend(other.trie.slots);
+        self.trie.accounts.extend(other.trie.accounts.into_iter().map(|mut item| {
+            let Range { start, end } = item.change.slots;
+            item.change.slots = start + behind..end + behind;
+            item
+        }));
+    }
+
     /// The same changes, with what is superseded as the index has it now.
     pub(crate) fn settled(&self, lookup: &Lookup) -> Result<Self> {
         let mut records: Vec<StagedRecord> = self.all_records().copied().collect();
@@ -133,26 +155,60 @@ struct GivenSlot {
     hash: u64,
 }
 
-/// Looks the changes up in the state that they are made on. `has_storage` tells of an account's path whether any of its slots is set;
-/// `true` is a safe answer.
+/// Looks the changes up in the state that they are made on, on at most so many threads. `has_storage` tells of an account's path whether any of
+/// its slots is set; `true` is a safe answer.
 ///
 /// # Errors
 /// Those of the changes, and corruption where a record to be superseded is damaged.
-pub(crate) fn stage(view: &View<'_>, changes: &Changes, has_storage: &dyn Fn(&B256) -> Result<bool>) -> Result<Staged> {
+pub(crate) fn stage(
+    view: &View<'_>,
+    changes: &Changes,
+    has_storage: &HasStorage<'_>,
+    threads: usize,
+) -> Result<Staged> {
     check_codes(changes)?;
-    let slots = changes.slots.iter().peekable();
-    let mut stage = Stage { view, changes, has_storage, slots, new_ids: HashMap::new(), staged: Staged::default() };
-    // A few accounts at a time with all their slots: what is known of them meanwhile stays in the processor's cache.
-    for batch in addresses(changes).chunks(BATCH) {
-        stage.accounts(batch)?;
-    }
-    let mut staged = stage.staged;
+    let addresses = addresses(changes);
+    let parts = if changes.len() < PARALLEL { 1 } else { threads.clamp(1, addresses.len().max(1)) };
+    let mut staged = match stage_parts(view, changes, has_storage, &addresses, parts)? {
+        Some(staged) => staged,
+        None => stage_parts(view, changes, has_storage, &addresses, 1)?.unwrap_or_default(),
+    };
     staged.trie.accounts.sort_unstable_by_key(|item| item.path);
     stage_codes(view, changes, &mut staged)?;
     if let Some(block) = changes.block {
         staged.records.push(stage_block(view, block)?);
     }
     Ok(staged)
+}
+
+/// Stages accounts and slots, each part of the accounts on a thread. `None` where new accounts of several parts take the same id, which
+/// one part alone would have told apart.
+fn stage_parts(
+    view: &View<'_>,
+    changes: &Changes,
+    has_storage: &HasStorage<'_>,
+    addresses: &[Address],
+    parts: usize,
+) -> Result<Option<Staged>> {
+    let mut parts = addresses.chunks(addresses.len().div_ceil(parts).max(1));
+    let stage = |part: &[Address]| Stage::new(view, changes, has_storage, part).accounts(part);
+    let own = parts.next().unwrap_or_default();
+    let (own, others) = thread::scope(|scope| {
+        let others: Vec<_> = parts.map(|part| scope.spawn(move || stage(part))).collect();
+        let own = stage(own);
+        let others = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        (own, others.collect::<Vec<_>>())
+    });
+    let (mut staged, mut new_ids) = own?;
+    for other in others {
+        let (other, ids) = other?;
+        if !ids.is_disjoint(&new_ids) {
+            return Ok(None);
+        }
+        new_ids.extend(ids);
+        staged.append(other);
+    }
+    Ok(Some(staged))
 }
 
 /// The accounts that the changes name, in order.
@@ -188,21 +244,36 @@ fn check_codes(changes: &Changes) -> Result<()> {
     Ok(())
 }
 
-/// Staging under way.
+/// Staging of a part under way.
 struct Stage<'a> {
     view: &'a View<'a>,
     changes: &'a Changes,
-    has_storage: &'a dyn Fn(&B256) -> Result<bool>,
+    has_storage: &'a HasStorage<'a>,
     /// Those of accounts that are still to come.
-    slots: Peekable<btree_map::Iter<'a, (Address, U256), U256>>,
-    /// Ids that accounts of these changes take.
-    new_ids: HashMap<AccountId, Address>,
+    slots: Peekable<btree_map::Range<'a, (Address, U256), U256>>,
+    /// Ids that new accounts take.
+    new_ids: HashSet<AccountId>,
     staged: Staged,
 }
 
-impl Stage<'_> {
+impl<'a> Stage<'a> {
+    fn new(view: &'a View<'a>, changes: &'a Changes, has_storage: &'a HasStorage<'a>, addresses: &[Address]) -> Self {
+        let first = addresses.first().copied().unwrap_or_default();
+        let slots = changes.slots.range((first, U256::ZERO)..).peekable();
+        Self { view, changes, has_storage, slots, new_ids: HashSet::new(), staged: Staged::default() }
+    }
+
+    /// Stages accounts, given in order, with their slots. Returns the ids that new ones take, too.
+    fn accounts(mut self, addresses: &[Address]) -> Result<(Staged, HashSet<AccountId>)> {
+        // A few accounts at a time with all their slots: what is known of them meanwhile stays in the processor's cache.
+        for batch in addresses.chunks(BATCH) {
+            self.batch(batch)?;
+        }
+        Ok((self.staged, self.new_ids))
+    }
+
     /// Stages some accounts, the next ones in order, and their slots.
-    fn accounts(&mut self, addresses: &[Address]) -> Result<()> {
+    fn batch(&mut self, addresses: &[Address]) -> Result<()> {
         let hashes: Vec<u64> =
             addresses.iter().map(|address| self.view.lookup.hasher.account_id(address, 0).0).collect();
         self.view.lookup.prefetch(&hashes);
@@ -251,8 +322,7 @@ impl Stage<'_> {
             };
             let mut salted = self.view.staged.iter().flat_map(|staged| &staged.salted);
             let is_taken = salted.any(|(own, _)| *own == id) || self.view.find(id.0, has_id)?.is_some();
-            if !is_taken && !self.new_ids.contains_key(&id) {
-                self.new_ids.insert(id, *address);
+            if !is_taken && self.new_ids.insert(id) {
                 return Ok(salt);
             }
         }
