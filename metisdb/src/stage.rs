@@ -190,7 +190,8 @@ fn stage_parts(
     addresses: &[Address],
     parts: usize,
 ) -> Result<Option<Staged>> {
-    let mut parts = addresses.chunks(addresses.len().div_ceil(parts).max(1));
+    // Whole batches: records come in the same order whatever the number of threads.
+    let mut parts = addresses.chunks(addresses.len().div_ceil(parts).max(1).next_multiple_of(BATCH));
     let stage = |part: &[Address]| Stage::new(view, changes, has_storage, part).accounts(part);
     let own = parts.next().unwrap_or_default();
     let (own, others) = thread::scope(|scope| {

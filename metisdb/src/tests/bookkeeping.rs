@@ -3,7 +3,7 @@
 
 use std::{io::ErrorKind, sync::Arc};
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, U256};
 
 use super::{
     Random, beside, disk,
@@ -317,4 +317,37 @@ fn a_proposal_takes_its_block_when_the_root_is_known() {
     drop(db);
     assert_told(&small().retain_versions(10).open_on(disk.clone()).unwrap());
     assert_told(&small().retain_versions(10).rebuild(true).open_on(disk).unwrap());
+}
+
+/// Where staging is spread over threads depends on the machine. What is written must not: neither the order of records, nor the salts of accounts
+/// with the same id in different parts.
+#[test]
+fn the_log_does_not_depend_on_the_number_of_threads() {
+    for mask in [u64::MAX, 0xff] {
+        let history = |threads: usize| {
+            let disk = disk(2027);
+            let options = Options { account_id_mask: mask, ..small().threads(threads) };
+            let db = options.create_on(disk.clone()).unwrap();
+            for version in 1..=3 {
+                let mut changes = Changes::new();
+                for number in (0..300).step_by(version as usize) {
+                    let own = Address::from_word(B256::from(wide(number)));
+                    changes.set_account(own, Account { nonce: version, ..Account::default() });
+                    (0..3).for_each(|slot| _ = changes.set_storage(own, U256::from(slot), wide(version + slot)));
+                }
+                db.commit(&changes, Durability::Durable).unwrap();
+            }
+            db.check(CheckLevel::Full).unwrap();
+            let root = db.snapshot().unwrap().root().unwrap();
+            drop(db);
+            let names = disk.list().unwrap().into_iter().filter(|name| name.starts_with("segment."));
+            (root, names.map(|name| disk.file_bytes(&name).unwrap()).collect::<Vec<_>>())
+        };
+        let one = history(1);
+        for threads in 2..5 {
+            let several = history(threads);
+            assert_eq!(several.0, one.0, "{threads} threads, mask {mask:x}");
+            assert!(several.1 == one.1, "{threads} threads, mask {mask:x}: other bytes");
+        }
+    }
 }
