@@ -95,7 +95,7 @@ impl Pending {
 #[derive(Debug, Default)]
 pub(crate) struct PendingRoots {
     gate: RwLock<()>,
-    queue: Mutex<VecDeque<Pending>>,
+    queue: Mutex<VecDeque<Arc<Pending>>>,
     /// Held while a root is computed.
     computing: Mutex<()>,
     thread_running: AtomicBool,
@@ -105,7 +105,7 @@ pub(crate) struct PendingRoots {
 impl PendingRoots {
     /// Begins with what a recovery has left to do.
     pub(crate) fn new(regrowth: Option<Regrowth>) -> Self {
-        let queue = regrowth.map(|regrowth| Pending::Recovered(Box::new(regrowth))).into_iter().collect();
+        let queue = regrowth.map(|regrowth| Arc::new(Pending::Recovered(Box::new(regrowth)))).into_iter().collect();
         Self { queue: Mutex::new(queue), ..Self::default() }
     }
 
@@ -146,7 +146,11 @@ pub(crate) fn commit_deferred(
     let root = DeferredRoot { store: store.clone(), version: appended.version };
     let staged = Arc::new(staged);
     // Before anyone can see the version and ask for its root.
-    store.pending.queue.lock().push_back(Pending::Commit { version: appended.version, staged: staged.clone(), pin });
+    store.pending.queue.lock().push_back(Arc::new(Pending::Commit {
+        version: appended.version,
+        staged: staged.clone(),
+        pin,
+    }));
     commit::publish(store, &mut writer, &staged, &appended, None);
     let commit = commit::finish(store, writer, &staged, &appended, durability, started);
     drop(gate);
@@ -170,23 +174,15 @@ pub(crate) fn settle(store: &Store, upto: u64) -> Result<()> {
 /// Computes the oldest outstanding root if it is of a version up to one. Returns whether there was one.
 fn settle_next(store: &Store, upto: u64) -> Result<bool> {
     let _computing = store.pending.computing.lock();
-    let taken = {
-        let mut queue = store.pending.queue.lock();
-        if queue.front().is_none_or(|pending| pending.version() > upto) {
-            return Ok(false);
-        }
-        queue.pop_front()
-    };
-    let Some(pending) = taken else { return Ok(false) };
-    let outcome = match &pending {
-        Pending::Commit { version, staged, pin } => compute(store, *version, staged, pin),
-        Pending::Recovered(regrowth) => regrowth.install(store),
-    };
-    if outcome.is_err() {
-        // It stays outstanding, and so do all behind it.
-        store.pending.queue.lock().push_front(pending);
+    // It stays in the queue until it is done: an error, or a panic, leaves it outstanding, and all behind it.
+    let first = store.pending.queue.lock().front().filter(|pending| pending.version() <= upto).cloned();
+    let Some(pending) = first else { return Ok(false) };
+    match &*pending {
+        Pending::Commit { version, staged, pin } => compute(store, *version, staged, pin)?,
+        Pending::Recovered(regrowth) => regrowth.install(store)?,
     }
-    outcome.map(|()| true)
+    store.pending.queue.lock().pop_front();
+    Ok(true)
 }
 
 fn compute(store: &Store, version: u64, staged: &Staged, pin: &Pin) -> Result<()> {
@@ -221,7 +217,8 @@ const SHORT_TAIL_BYTES: u64 = if cfg!(test) { 0 } else { 128 << 10 };
 
 /// Sees to what a recovery has left to do: at once if it is little, or else on the thread.
 pub(crate) fn begin(store: &Shared) {
-    if store.log.appended_upto() - store.checkpoint_position.load(Ordering::Relaxed) > SHORT_TAIL_BYTES {
+    let tail_bytes = store.log.appended_upto().saturating_sub(store.checkpoint_position.load(Ordering::Relaxed));
+    if tail_bytes > SHORT_TAIL_BYTES {
         start_thread(store);
     } else if let Err(error) = settle(store, u64::MAX) {
         tracing::warn!(%error, "the trie could not be brought up to date; it will be tried again when it is needed");

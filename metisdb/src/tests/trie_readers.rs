@@ -13,7 +13,9 @@ use std::{
 use alloy_primitives::{Address, B256, U256};
 
 use super::{
-    Random, beside, disk, mix,
+    Random, beside, disk,
+    interrupted::Interrupted,
+    mix,
     naive_trie::{self, NaiveAccount},
     small, wide,
 };
@@ -462,4 +464,28 @@ fn a_recovered_state_is_read_before_its_trie_is_there() {
     assert_eq!(db.snapshot().unwrap().root().unwrap(), script.naive_root(last));
     drop(before);
     db.check(CheckLevel::Full).unwrap();
+}
+
+/// An outstanding root was out of the queue while it was computed: a panic then, in the thread that nobody waits for, lost it, and later roots were
+/// computed on the trie of an earlier version.
+#[test]
+fn a_panic_while_a_root_is_computed_leaves_it_outstanding() {
+    let script = Script::new(3, FEW_ACCOUNTS, CHANGES);
+    let armed = Arc::new(AtomicBool::new(false));
+    let own = armed.clone();
+    let panics = move |_, _| assert!(!own.swap(false, Ordering::SeqCst), "planted: the root is not written");
+    let db = small().create_on(Arc::new(Interrupted::new((*disk(11)).clone(), panics))).unwrap();
+    db.commit(&script.changes(1), Durability::Durable).unwrap();
+    let stalled = db.store.pending.stall();
+    let commit = |version| db.commit_deferred(&script.changes(version), Durability::Durable).unwrap().1;
+    let outstanding = [commit(2), commit(3)];
+    armed.store(true, Ordering::SeqCst);
+    drop(stalled);
+    roots::wait_for_thread(&db.store);
+    assert!(!armed.load(Ordering::SeqCst), "the thread met the panic");
+    for root in outstanding {
+        assert_eq!(root.wait().unwrap(), script.naive_root(root.version()), "version {}", root.version());
+    }
+    let snapshot = db.snapshot().unwrap();
+    snapshot.proof(&address(1), &[U256::from(1)]).unwrap().verify(script.naive_root(3)).unwrap();
 }
