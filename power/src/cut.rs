@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -180,9 +180,9 @@ impl Victim<'_> {
         let root = File::open(self.volume.path())?;
         let mut command = Command::new(self.program);
         command.arg("commit").arg(self.database()).args([self.seed.to_string(), round.to_string()]);
-        // It ends with an error from a filesystem that is gone, and says so.
-        let mut child = Killed(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?);
+        let mut child = Killed(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
         let lines = BufReader::new(child.0.stdout.take().ok_or("a process without a pipe")?);
+        let mut complaints = child.0.stderr.take().ok_or("a process without a pipe")?;
         let ear = Ear::default();
         let before = thread::scope(|scope| -> io::Result<Told> {
             scope.spawn(|| ear.listen(lines));
@@ -195,7 +195,10 @@ impl Victim<'_> {
         })?;
         let told = ear.told();
         if aim.count(&told) < times || told.unreadable.is_some() {
-            return Err(format!("the process that commits ended by itself: {told:?}").into());
+            // From a filesystem that is gone it gets an error, too: of no interest otherwise.
+            let mut complaint = String::new();
+            complaints.read_to_string(&mut complaint)?;
+            return Err(format!("the process that commits ended by itself: {complaint}{told:?}").into());
         }
         Ok((before, told))
     }
