@@ -13,7 +13,7 @@ use crate::{
         Loaded, Trie,
         commitment::{LeafView, Payload, Reference},
         nibbles::Nibbles,
-        node::{Child, Leaf, Link, NodeRef, nibbles_of},
+        node::{Child, Leaf, Link, NodeRef},
         update::LeafSource,
     },
     view::View,
@@ -100,7 +100,7 @@ impl Auditor<'_> {
         self.expect(own, references.first())?;
         let mut start = own.prefix;
         (0..loaded.prefix.len()).for_each(|index| start.push(loaded.prefix.get(index)));
-        for (nibble, child) in nibbles_of(loaded.mask).zip(loaded.children) {
+        for (nibble, child) in loaded.children.iter() {
             let mut prefix = start;
             prefix.push(nibble);
             waiting.push(Waiting { child, birth: loaded.birth, prefix, account: own.account, is_top: false });

@@ -209,7 +209,7 @@ impl Tries {
                 Retired::Written(place, bytes) => pages.retire(place, bytes, sequence),
                 Retired::Unwritten(branch) => match branch.written.place() {
                     Some(place) => {
-                        pages.retire(place, node_bytes(&branch.prefix, branch.mask, &branch.children), sequence);
+                        pages.retire(place, node_bytes(&branch.prefix, &branch.children), sequence);
                     }
                     None => {
                         current.unwritten_bytes = current.unwritten_bytes.saturating_sub(branch.memory_bytes() as u64);
@@ -289,7 +289,7 @@ impl Tries {
                 && let Some(place) = branch.written.place()
                 && !probe::skip("retire-meanwhile")
             {
-                pages.retire(place, node_bytes(&branch.prefix, branch.mask, &branch.children), sequence);
+                pages.retire(place, node_bytes(&branch.prefix, &branch.children), sequence);
             }
         }
     }

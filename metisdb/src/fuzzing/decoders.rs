@@ -15,12 +15,9 @@ use crate::{
     },
     storage::SimulatedDisk,
     superblock::{self, ImageReference, SegmentRow, Superblock, TrieReference},
-    trie::{
-        arena::{
-            Place,
-            bytes::{self, Node},
-        },
-        node::NodeRef,
+    trie::arena::{
+        Place,
+        bytes::{self, Node},
     },
 };
 
@@ -113,9 +110,8 @@ pub fn node(bytes: &[u8]) {
 
 fn encode_node(node: &Node, place: Place) -> Vec<u8> {
     let mut out = Vec::new();
-    bytes::encode(&mut out, place, node.birth, (&node.prefix, node.mask, &node.children), |child| match child {
-        NodeRef::Arena(place) => *place,
-        NodeRef::Memory(_) => unreachable!("it was read from bytes"),
+    bytes::encode(&mut out, place, node.birth, (&node.prefix, &node.children), |_| {
+        unreachable!("it was read from bytes")
     });
     out
 }

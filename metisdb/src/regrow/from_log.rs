@@ -185,7 +185,7 @@ impl FromLog<'_> {
                 update::Retired::Unwritten(branch) => match branch.written.place() {
                     None => self.memory_bytes = self.memory_bytes.saturating_sub(branch.memory_bytes() as u64),
                     Some(place) => {
-                        let bytes = node_bytes(&branch.prefix, branch.mask, &branch.children);
+                        let bytes = node_bytes(&branch.prefix, &branch.children);
                         self.arena.pages.lock().retire(place, bytes, 0);
                     }
                 },

@@ -16,7 +16,7 @@ use crate::{
     proof::AccountProof,
     trie::{
         Loaded,
-        node::{Child, Link, nibbles_of},
+        node::{Child, Link},
     },
 };
 
@@ -400,7 +400,7 @@ impl Tally {
                     let length = loaded.prefix.len();
                     nibbles.extend((0..length).map(|at| loaded.prefix.get(at)));
                     self.long += u64::from(length > LONG);
-                    for (nibble, child) in nibbles_of(loaded.mask).zip(loaded.children) {
+                    for (nibble, child) in loaded.children.iter() {
                         self.embedded += u64::from(child.reference.as_hash().is_none());
                         let below = [nibbles.as_slice(), &[nibble]].concat();
                         waiting.push((child, loaded.birth, storage, below));

@@ -12,7 +12,7 @@ use super::{
     Loaded, Trie,
     commitment::{BranchView, Commitment, LeafView, Payload, Reference},
     nibbles::{Nibbles, PATH_NIBBLES},
-    node::{Branch, Child, KeyTag, Leaf, Link, NodeRef},
+    node::{Branch, Child, Children, KeyTag, Leaf, Link, NodeRef},
 };
 
 /// Whether a node is one of an account's storage or of the accounts.
@@ -61,75 +61,83 @@ pub(crate) struct Draft {
     /// How many nibbles lead to the beginning of its prefix.
     pub(crate) depth: usize,
     pub(crate) prefix: Nibbles,
-    /// Which children there are.
+    /// Those that are not hashed anew, and of the others what they were.
+    children: Children,
+    /// Which children there will be.
     mask: u16,
-    /// In the order of their nibbles; none is empty.
-    children: Vec<Slot>,
+    /// What has to be hashed first, by nibble.
+    pending: Vec<(u8, Pending)>,
     /// Latest birth of what is in the arena below the clean ones.
     birth: u32,
+}
+
+/// A child that is not hashed.
+#[derive(Clone, Copy, Debug)]
+enum Pending {
+    Leaf(u32),
+    Draft(u32),
+}
+
+impl From<Pending> for Slot {
+    fn from(pending: Pending) -> Self {
+        match pending {
+            Pending::Leaf(number) => Self::Leaf(number),
+            Pending::Draft(number) => Self::Draft(number),
+        }
+    }
 }
 
 impl Draft {
     /// A draft without children.
     pub(crate) fn new(tier: Tier, depth: usize, prefix: Nibbles) -> Self {
-        Self { tier, depth, prefix, mask: 0, children: Vec::new(), birth: u32::MAX }
+        Self { tier, depth, prefix, children: Children::default(), mask: 0, pending: Vec::new(), birth: u32::MAX }
     }
 
     /// A draft with the children of a branch of the old trie.
     pub(crate) fn of(tier: Tier, depth: usize, prefix: Nibbles, loaded: Loaded) -> Self {
-        let Loaded { mask, children, birth, .. } = loaded;
-        // A slot is as large as a child, so this moves nothing.
-        let children = children.into_iter().map(Slot::Clean).collect();
-        Self { tier, depth, prefix, mask, children, birth }
+        let Loaded { children, birth, .. } = loaded;
+        Self { tier, depth, prefix, mask: children.mask(), children, pending: Vec::new(), birth }
     }
 
-    fn index(&self, nibble: u8) -> usize {
-        (self.mask & ((1 << nibble) - 1)).count_ones() as usize
+    /// The clean child at a nibble, with the latest birth of what is below.
+    pub(crate) fn clean(&self, nibble: u8) -> Option<(Child, u32)> {
+        self.children.get(nibble).map(|child| (child, self.birth))
     }
 
-    /// Takes the clean child at a nibble, with the latest birth of what is below; [`Draft::set`] has to follow.
-    pub(crate) fn take(&mut self, nibble: u8) -> Option<(Child, u32)> {
-        if self.mask & 1 << nibble == 0 {
-            return None;
-        }
-        let index = self.index(nibble);
-        match std::mem::replace(&mut self.children[index], Slot::Empty) {
-            Slot::Clean(child) => Some((child, self.birth)),
-            _ => None,
-        }
-    }
-
-    /// Says what stands at a nibble.
+    /// Says what will stand at a nibble. Once for each.
     pub(crate) fn set(&mut self, nibble: u8, slot: Slot) {
-        let index = self.index(nibble);
-        match (self.mask & 1 << nibble != 0, matches!(slot, Slot::Empty)) {
-            (true, false) => self.children[index] = slot,
-            (false, false) => {
-                self.mask |= 1 << nibble;
-                self.children.insert(index, slot);
-            }
-            (true, true) => {
+        debug_assert!(self.pending.iter().all(|(own, _)| *own != nibble));
+        let pending = match slot {
+            Slot::Empty => {
                 self.mask &= !(1 << nibble);
-                self.children.remove(index);
+                return self.children.set(nibble, None);
             }
-            (false, true) => {}
-        }
+            Slot::Clean(child) => {
+                self.mask |= 1 << nibble;
+                return self.children.set(nibble, Some(child));
+            }
+            Slot::Leaf(number) => Pending::Leaf(number),
+            Slot::Draft(number) => Pending::Draft(number),
+        };
+        self.mask |= 1 << nibble;
+        self.pending.push((nibble, pending));
     }
 
-    /// How many children there are.
+    /// How many children there will be.
     pub(crate) fn len(&self) -> usize {
-        self.children.len()
+        self.mask.count_ones() as usize
     }
 
-    /// Takes the only child: its nibble, itself and the latest birth below if it is clean.
-    pub(crate) fn take_only(&mut self) -> (u8, Slot, u32) {
+    /// The only child: its nibble, itself and the latest birth below if it is clean.
+    pub(crate) fn only(&self) -> (u8, Slot, u32) {
         let nibble = self.mask.trailing_zeros() as u8;
-        (nibble, self.children.pop().unwrap_or(Slot::Empty), self.birth)
+        let slot = match self.pending.first() {
+            Some((_, pending)) => Slot::from(*pending),
+            None => self.children.get(nibble).map_or(Slot::Empty, Slot::Clean),
+        };
+        (nibble, slot, self.birth)
     }
 }
-
-// A list of slots becomes one of children, and the reverse, without being moved.
-const _: () = assert!(size_of::<Slot>() == size_of::<Child>());
 
 /// All drafts of an update.
 #[derive(Debug)]
@@ -369,9 +377,11 @@ impl<'a> Drafts<'a> {
 
     /// The branch of a draft all of whose children are made.
     fn branch(&mut self, number: u32) -> Option<Branch> {
-        let Draft { prefix, mask, children, .. } = self.drafts[number as usize].take()?;
-        let children = children.into_iter().filter_map(|slot| self.child(slot)).collect();
-        Some(Branch::new(prefix, mask, children))
+        let Draft { prefix, mut children, pending, .. } = self.drafts[number as usize].take()?;
+        for (nibble, slot) in pending {
+            children.set(nibble, self.child(slot.into()));
+        }
+        Some(Branch::new(prefix, children))
     }
 
     fn child(&mut self, slot: Slot) -> Option<Child> {

@@ -26,7 +26,7 @@ use self::{
     arena::Arena,
     commitment::BranchView,
     nibbles::{Nibbles, PATH_NIBBLES},
-    node::{Child, NodeRef},
+    node::{Child, Children, NodeRef},
 };
 use crate::{error::Result, log::Damage};
 
@@ -42,9 +42,7 @@ pub(crate) struct Trie {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) prefix: Nibbles,
-    pub(crate) mask: u16,
-    /// In the order of their nibbles.
-    pub(crate) children: Vec<Child>,
+    pub(crate) children: Children,
     /// Latest birth of what is in the arena below (T2).
     pub(crate) birth: u32,
     /// Length in the arena; 0 if it was in memory.
@@ -54,7 +52,7 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// What hashing needs of it.
     pub(crate) fn view(&self) -> BranchView<'_> {
-        BranchView { prefix: &self.prefix, mask: self.mask, children: &self.children }
+        BranchView { prefix: &self.prefix, children: &self.children }
     }
 
     /// Reads a branch that `depth` nibbles lead to, whose birth is at most `birth` if it is in the arena.
@@ -65,24 +63,16 @@ impl Loaded {
     pub(crate) fn read(arena: &Arena, node: &NodeRef, birth: u32, depth: usize) -> Result<Self> {
         match node {
             NodeRef::Memory(branch) => {
-                branch.children.iter().for_each(Child::prefetch);
-                Ok(Self {
-                    prefix: branch.prefix,
-                    mask: branch.mask,
-                    children: branch.children.iter().map(Child::settled).collect(),
-                    birth: u32::MAX,
-                    bytes: 0,
-                })
+                Ok(Self { prefix: branch.prefix, children: branch.children.settled(), birth: u32::MAX, bytes: 0 })
             }
             NodeRef::Arena(place) => {
                 let node = arena.load(*place, birth)?;
-                let (prefix, mask, children) = (node.prefix, node.mask, node.children);
-                if depth + prefix.len() >= PATH_NIBBLES {
-                    let got = format!("one behind {} nibbles", depth + prefix.len());
+                if depth + node.prefix.len() >= PATH_NIBBLES {
+                    let got = format!("one behind {} nibbles", depth + node.prefix.len());
                     let damage = Damage::new(format!("a branch behind fewer than {PATH_NIBBLES} nibbles"), got);
                     return Err(arena.damage(damage, *place));
                 }
-                Ok(Self { prefix, mask, children, birth: node.birth, bytes: node.bytes })
+                Ok(Self { prefix: node.prefix, children: node.children, birth: node.birth, bytes: node.bytes })
             }
         }
     }

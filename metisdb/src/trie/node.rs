@@ -3,17 +3,19 @@
 //! A branch is immutable once it is made; an update makes new ones along its paths and shares the rest. Branches that
 //! were written to the arena are referred to by their place there, and read anew when they are needed.
 
+mod children;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
+pub(crate) use self::children::{Children, ENTRY_BYTES, Kinds, LINK_BYTES, REFERENCE_BYTES, Referred, Way};
 use super::{
     arena::Place,
     commitment::{BranchView, Reference},
     nibbles::Nibbles,
 };
-use crate::prefetch;
 
 /// The lower 48 bits of the keyed hash of a leaf's plain key: enough for the index to find the key's record, which
 /// the caller tells from others by its path. Never a position in the log (rule 7).
@@ -65,7 +67,7 @@ pub(crate) enum NodeRef {
     Arena(Place),
 }
 
-/// An inner node with its nibbles since its parent.
+/// An inner node with its nibbles since its parent; at least two children.
 ///
 /// What is looked at when the parent is copied comes first, on the cache line of the reference count.
 #[derive(Debug)]
@@ -73,28 +75,25 @@ pub(crate) enum NodeRef {
 pub(crate) struct Branch {
     /// Where a checkpoint wrote or will write it.
     pub(crate) written: Written,
-    /// In the order of their nibbles.
-    pub(crate) children: Vec<Child>,
-    /// Which children there are; at least two.
-    pub(crate) mask: u16,
+    pub(crate) children: Children,
     pub(crate) prefix: Nibbles,
 }
 
 impl Branch {
     /// A branch that is in memory only.
-    pub(crate) fn new(prefix: Nibbles, mask: u16, children: Vec<Child>) -> Self {
-        debug_assert_eq!(mask.count_ones() as usize, children.len());
-        Self { prefix, mask, children, written: Written::default() }
+    pub(crate) fn new(prefix: Nibbles, children: Children) -> Self {
+        debug_assert!(children.mask().count_ones() > 1);
+        Self { written: Written::default(), children, prefix }
     }
 
     /// What hashing needs of it.
     pub(crate) fn view(&self) -> BranchView<'_> {
-        BranchView { prefix: &self.prefix, mask: self.mask, children: &self.children }
+        BranchView { prefix: &self.prefix, children: &self.children }
     }
 
     /// About how many bytes of memory it takes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + 2 * size_of::<usize>() + self.children.capacity() * size_of::<Child>()
+        size_of::<Self>() + 2 * size_of::<usize>() + self.children.memory_bytes()
     }
 }
 
@@ -117,15 +116,6 @@ impl Link {
 }
 
 impl Child {
-    /// Brings closer what reading or copying the child will look at, if it is in memory.
-    pub(crate) fn prefetch(&self) {
-        match &self.link {
-            Link::Branch(NodeRef::Memory(branch)) => prefetch::line(Arc::as_ptr(branch).cast()),
-            Link::Leaf(Leaf { storage: Some(storage), .. }) => prefetch::line(Arc::as_ptr(storage).cast()),
-            _ => {}
-        }
-    }
-
     /// The same child with a settled link.
     pub(crate) fn settled(&self) -> Self {
         Self { reference: self.reference, link: self.link.settled() }

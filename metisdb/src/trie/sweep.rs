@@ -80,11 +80,12 @@ impl Sweep<'_> {
             NodeRef::Arena(place) => self.arena.pages.lock().live_bytes_beside(*place) < self.full_bytes,
             NodeRef::Memory(_) => false,
         };
-        for (nibble, child) in nibbles_of(loaded.mask).zip(&mut loaded.children) {
+        for nibble in nibbles_of(loaded.children.mask()) {
             if self.belongs(tier, branching, nibble)
-                && let Some(moved) = self.child(child, loaded.birth, tier, branching + 1)?
+                && let Some(child) = loaded.children.get(nibble)
+                && let Some(moved) = self.child(&child, loaded.birth, tier, branching + 1)?
             {
-                *child = moved;
+                loaded.children.set(nibble, Some(moved));
                 moves = true;
             }
         }
@@ -95,7 +96,7 @@ impl Sweep<'_> {
             NodeRef::Arena(place) => Retired::Written(*place, loaded.bytes),
             NodeRef::Memory(branch) => Retired::Unwritten(branch.clone()),
         });
-        let branch = Branch::new(loaded.prefix, loaded.mask, loaded.children);
+        let branch = Branch::new(loaded.prefix, loaded.children);
         self.memory_bytes += branch.memory_bytes();
         Ok(Some(NodeRef::Memory(Arc::new(branch))))
     }

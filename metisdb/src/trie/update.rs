@@ -120,9 +120,9 @@ enum Existing {
 }
 
 impl Existing {
-    /// What stands at a nibble of a draft; [`Draft::set`] has to follow.
-    fn of(draft: &mut Draft, step: u8) -> Self {
-        draft.take(step).map_or(Self::Nothing, |(child, birth)| Self::Child(child, birth))
+    /// What stood at a nibble of a draft.
+    fn of(draft: &Draft, step: u8) -> Self {
+        draft.clean(step).map_or(Self::Nothing, |(child, birth)| Self::Child(child, birth))
     }
 }
 
@@ -394,7 +394,7 @@ impl<S: LeafSource> Update<'_, S> {
             rest = behind;
             let existing = match inner.take_if(|(own, _)| *own == step) {
                 Some((_, inner)) => Existing::Branch(inner),
-                None => Existing::of(&mut draft, step),
+                None => Existing::of(&draft, step),
             };
             let is_group = items.len() > *GROUP.end() && GROUP.contains(&group.len());
             if let Existing::Child(child, _) = &existing
@@ -413,13 +413,13 @@ impl<S: LeafSource> Update<'_, S> {
     }
 
     /// A branch of one child is none.
-    fn finish<K: Kind<S>>(&mut self, kind: &K, mut draft: Draft, path: &B256) -> Result<Slot> {
+    fn finish<K: Kind<S>>(&mut self, kind: &K, draft: Draft, path: &B256) -> Result<Slot> {
         match draft.len() {
             0 => return Ok(Slot::Empty),
             1 => {}
             _ => return Ok(self.drafts.add(draft)),
         }
-        let (step, slot, birth) = draft.take_only();
+        let (step, slot, birth) = draft.only();
         match slot {
             Slot::Leaf(leaf) => {
                 self.drafts.set_depth(leaf, draft.depth);
@@ -475,7 +475,7 @@ impl<S: LeafSource> Update<'_, S> {
                     return Err(damage.at("trie", self.arena.path(), 0));
                 }
                 let below = depth + loaded.prefix.len() + 1;
-                waiting.extend(loaded.children.into_iter().map(|child| (child, loaded.birth, below)));
+                waiting.extend(loaded.children.iter().map(|(_, child)| (child, loaded.birth, below)));
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::{
     Loaded,
     arena::Arena,
     nibbles::{Nibbles, nibble},
-    node::{Child, Leaf, Link, nibbles_of},
+    node::{Child, Leaf, Link},
 };
 use crate::error::Result;
 
@@ -42,7 +42,7 @@ pub(crate) fn descend(arena: &Arena, top: Option<&Child>, birth: u32, path: &B25
                 let loaded = Loaded::read(arena, &node, birth, start)?;
                 if loaded.prefix.shared_with(path, start) == loaded.prefix.len() {
                     let branching = start + loaded.prefix.len();
-                    next = loaded.child(nibble(path, branching)).map(|child| (child.clone(), loaded.birth));
+                    next = loaded.children.get(nibble(path, branching)).map(|child| (child, loaded.birth));
                     depth = branching + 1;
                 }
                 descent.branches.push((start, loaded));
@@ -50,13 +50,6 @@ pub(crate) fn descend(arena: &Arena, top: Option<&Child>, birth: u32, path: &B25
         }
     }
     Ok(descent)
-}
-
-impl Loaded {
-    /// The child at a nibble.
-    pub(crate) fn child(&self, nibble: u8) -> Option<&Child> {
-        nibbles_of(self.mask).position(|own| own == nibble).map(|index| &self.children[index])
-    }
 }
 
 /// All leaves of a trie, in the order of their paths.
@@ -86,7 +79,7 @@ impl<'a> Leaves<'a> {
                     let loaded = Loaded::read(self.arena, &node, birth, prefix.len())?;
                     let mut start = prefix;
                     (0..loaded.prefix.len()).for_each(|index| start.push(loaded.prefix.get(index)));
-                    let children = nibbles_of(loaded.mask).zip(loaded.children).collect::<Vec<_>>();
+                    let children: Vec<(u8, Child)> = loaded.children.iter().collect();
                     for (nibble, child) in children.into_iter().rev() {
                         let mut prefix = start;
                         prefix.push(nibble);

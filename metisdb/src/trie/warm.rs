@@ -6,7 +6,7 @@ use alloy_primitives::B256;
 use super::{
     arena::{Arena, Place},
     nibbles::nibble,
-    node::{Branch, Child, Leaf, Link, NodeRef},
+    node::{Branch, Child, Link, NodeRef, Way},
     update::{AccountChange, Item, TrieChanges},
 };
 use crate::prefetch;
@@ -26,7 +26,6 @@ struct Walker<'t> {
 /// Where a walker stands; what it will read next was prefetched.
 enum At<'t> {
     Branch(&'t Branch),
-    Child(&'t Child),
     Arena(Place),
     End,
 }
@@ -36,12 +35,13 @@ pub(super) fn warm(arena: &Arena, child: &Child, depth: usize, items: &[Item<Acc
     let mut walkers: Vec<Walker<'_>> = Vec::with_capacity(2 * items.len());
     for item in items {
         let slots = &changes.slots[item.change.slots.clone()];
-        let mut add = |slot| walkers.push(Walker { at: At::Child(child), path: &item.path, depth, slot });
+        let mut add = |slot| walkers.push(Walker { at: At::End, path: &item.path, depth, slot });
         match slots {
             [] => add(None),
             slots => slots.iter().take(MOST_SLOTS).for_each(|slot| add(Some(&slot.path))),
         }
     }
+    walkers.iter_mut().for_each(|walker| walker.enter(arena, child));
     while !walkers.is_empty() {
         for walker in &mut walkers {
             walker.step(arena);
@@ -51,51 +51,47 @@ pub(super) fn warm(arena: &Arena, child: &Child, depth: usize, items: &[Item<Acc
 }
 
 impl<'t> Walker<'t> {
+    /// Begins below a child.
+    fn enter(&mut self, arena: &Arena, child: &'t Child) {
+        self.at = match &child.link {
+            Link::Branch(NodeRef::Memory(branch)) => go_to(arena, Way::Memory(branch)),
+            Link::Branch(NodeRef::Arena(place)) => go_to(arena, Way::Arena(*place)),
+            Link::Leaf(leaf) => match leaf.storage.as_deref().zip(self.slot.take()) {
+                Some((storage, slot)) => {
+                    (self.path, self.depth) = (slot, 0);
+                    return self.enter(arena, storage);
+                }
+                None => At::End,
+            },
+        };
+    }
+
     fn step(&mut self, arena: &Arena) {
         self.at = match self.at {
-            At::Child(child) => self.follow(arena, &child.link),
-            At::Branch(branch) => self.pass(branch).map_or(At::End, At::Child),
+            At::Branch(branch) => self.pass(branch).map_or(At::End, |way| go_to(arena, way)),
             At::Arena(place) => self.pass_arena(arena, place),
             At::End => At::End,
         };
     }
 
-    /// Goes where a link leads.
-    fn follow(&mut self, arena: &Arena, link: &'t Link) -> At<'t> {
-        match link {
-            Link::Branch(NodeRef::Memory(branch)) => {
-                prefetch::line(std::ptr::from_ref::<Branch>(branch).cast());
-                prefetch::line(std::ptr::from_ref::<Branch>(branch).cast::<u8>().wrapping_add(64));
-                At::Branch(branch)
-            }
-            Link::Branch(NodeRef::Arena(place)) => {
-                arena.prefetch(*place);
-                At::Arena(*place)
-            }
-            Link::Leaf(Leaf { storage: Some(storage), .. }) => match self.slot.take() {
-                Some(slot) => {
-                    (self.path, self.depth) = (slot, 0);
-                    prefetch::line(std::ptr::from_ref::<Child>(storage).cast());
-                    At::Child(storage)
-                }
-                None => At::End,
-            },
-            Link::Leaf(_) => At::End,
-        }
-    }
-
-    /// The child of a branch on the path.
-    fn pass(&mut self, branch: &'t Branch) -> Option<&'t Child> {
+    /// Where the path goes on from a branch, past a leaf's storage included.
+    fn pass(&mut self, branch: &'t Branch) -> Option<Way<'t>> {
         let branching = self.depth + branch.prefix.len();
         if branch.prefix.shared_with(self.path, self.depth) < branch.prefix.len() {
             return None;
         }
         let step = nibble(self.path, branching);
-        let index = (branch.mask & ((1 << step) - 1)).count_ones() as usize;
-        let child = (branch.mask & 1 << step != 0).then(|| branch.children.get(index)).flatten()?;
-        self.depth = branching + 1;
-        prefetch::line(std::ptr::from_ref(child).cast());
-        Some(child)
+        match branch.children.way(step, false)? {
+            Way::Leaf => {
+                let way = branch.children.way(step, true)?;
+                (self.path, self.depth) = (self.slot.take()?, 0);
+                Some(way)
+            }
+            way => {
+                self.depth = branching + 1;
+                Some(way)
+            }
+        }
     }
 
     /// The same in the arena, past a leaf's storage included.
@@ -110,5 +106,21 @@ impl<'t> Walker<'t> {
         }
         arena.prefetch(next);
         At::Arena(next)
+    }
+}
+
+fn go_to<'t>(arena: &Arena, way: Way<'t>) -> At<'t> {
+    match way {
+        Way::Leaf => At::End,
+        Way::Arena(place) => {
+            arena.prefetch(place);
+            At::Arena(place)
+        }
+        Way::Memory(branch) => {
+            let branch: &Branch = branch;
+            prefetch::line(std::ptr::from_ref(branch).cast());
+            prefetch::line(std::ptr::from_ref(branch).cast::<u8>().wrapping_add(64));
+            At::Branch(branch)
+        }
     }
 }

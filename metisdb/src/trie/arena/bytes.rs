@@ -2,17 +2,14 @@
 //!
 //! The bytes are owned by `spec/format.md`, "Nodes".
 
-use std::sync::Arc;
-
 use alloy_primitives::B256;
 
 use super::Place;
 use crate::{
     log::{Damage, crc32c},
     trie::{
-        commitment::Reference,
         nibbles::{Nibbles, PATH_NIBBLES, nibble},
-        node::{Child, KeyTag, Leaf, Link, NodeRef, nibbles_of},
+        node::{Branch, Children, ENTRY_BYTES, Kinds, LINK_BYTES, REFERENCE_BYTES},
     },
 };
 
@@ -37,10 +34,6 @@ pub(crate) const FIELDS: &[(&str, usize, usize)] = &[
 const PREFIX_MASK: u8 = 63;
 const FLAG_EMBEDDED: u8 = 64;
 const FLAG_STORAGE: u8 = 128;
-const REFERENCE_BYTES: usize = 32;
-/// Bytes of a key tag or a place.
-const LINK_BYTES: usize = 6;
-const ENTRY_BYTES: usize = REFERENCE_BYTES + LINK_BYTES;
 
 /// A decoded node.
 #[derive(Debug)]
@@ -48,63 +41,31 @@ pub(crate) struct Node {
     /// Generation of the checkpoint that wrote it.
     pub(crate) birth: u32,
     pub(crate) prefix: Nibbles,
-    pub(crate) mask: u16,
-    pub(crate) children: Vec<Child>,
+    pub(crate) children: Children,
     /// Length of its bytes.
     pub(crate) bytes: usize,
 }
 
-/// Which kinds of children a branch has.
-#[derive(Clone, Copy, Default)]
-struct Kinds {
-    children: u16,
-    leaves: u16,
-    embedded: u16,
-    storage: u16,
-    storage_leaves: u16,
-}
-
-impl Kinds {
-    fn of(mask: u16, children: &[Child]) -> Self {
-        let mut kinds = Self { children: mask, ..Self::default() };
-        for (nibble, child) in nibbles_of(mask).zip(children) {
-            let bit = 1 << nibble;
-            if child.reference.as_hash().is_none() {
-                kinds.embedded |= bit;
-            }
-            if let Link::Leaf(leaf) = &child.link {
-                kinds.leaves |= bit;
-                if let Some(storage) = &leaf.storage {
-                    kinds.storage |= bit;
-                    kinds.storage_leaves |= if matches!(storage.link, Link::Leaf(_)) { bit } else { 0 };
-                }
-            }
-        }
-        kinds
-    }
-
-    /// Bytes of a node with these kinds of children.
-    fn node_bytes(&self, prefix_nibbles: usize) -> usize {
-        let masks = if self.embedded != 0 { 2 } else { 0 } + if self.storage != 0 { 4 } else { 0 };
-        let entries = (self.children.count_ones() + self.storage.count_ones()) as usize;
-        HEADER_BYTES + prefix_nibbles.div_ceil(2) + masks + entries * ENTRY_BYTES
-    }
+/// Length of the bytes of a node with these kinds of children.
+fn bytes_of(prefix_nibbles: usize, kinds: &Kinds) -> usize {
+    let masks = if kinds.embedded != 0 { 2 } else { 0 } + if kinds.storage != 0 { 4 } else { 0 };
+    HEADER_BYTES + prefix_nibbles.div_ceil(2) + masks + kinds.entries() * ENTRY_BYTES
 }
 
 /// Length of the bytes of a node.
-pub(crate) fn node_bytes(prefix: &Nibbles, mask: u16, children: &[Child]) -> usize {
-    Kinds::of(mask, children).node_bytes(prefix.len())
+pub(crate) fn node_bytes(prefix: &Nibbles, children: &Children) -> usize {
+    bytes_of(prefix.len(), &children.kinds())
 }
 
-/// Appends the node that will stand at `place`. `place_of` tells where the branches that it names are.
+/// Appends the node that will stand at `place`. `place_of` tells where the branches in memory will be that it names.
 pub(crate) fn encode(
     out: &mut Vec<u8>,
     place: Place,
     birth: u32,
-    (prefix, mask, children): (&Nibbles, u16, &[Child]),
-    place_of: impl Fn(&NodeRef) -> Place,
+    (prefix, children): (&Nibbles, &Children),
+    place_of: impl Fn(&Branch) -> Place,
 ) {
-    let kinds = Kinds::of(mask, children);
+    let kinds = children.kinds();
     let start = out.len();
     out.extend_from_slice(&[0; BIRTH_AT]);
     out.extend_from_slice(&birth.to_le_bytes());
@@ -121,24 +82,10 @@ pub(crate) fn encode(
         out.extend_from_slice(&kinds.storage.to_le_bytes());
         out.extend_from_slice(&kinds.storage_leaves.to_le_bytes());
     }
-    for child in children {
-        encode_child(out, child, &place_of);
-        if let Link::Leaf(Leaf { storage: Some(storage), .. }) = &child.link {
-            encode_child(out, storage, &place_of);
-        }
-    }
-    debug_assert_eq!(out.len() - start, kinds.node_bytes(prefix.len()));
+    children.encode(out, place_of);
+    debug_assert_eq!(out.len() - start, bytes_of(prefix.len(), &kinds));
     let checksum = checksum(&out[start..], place);
     out[start + CHECKSUM_AT..start + BIRTH_AT].copy_from_slice(&checksum.to_le_bytes());
-}
-
-fn encode_child(out: &mut Vec<u8>, child: &Child, place_of: &impl Fn(&NodeRef) -> Place) {
-    out.extend_from_slice(child.reference.padded());
-    let link = match &child.link {
-        Link::Leaf(leaf) => leaf.key.get(),
-        Link::Branch(node) => place_of(node).get(),
-    };
-    out.extend_from_slice(&link.to_le_bytes()[..LINK_BYTES]);
 }
 
 /// The checksum of a node at a place: a sound node in the wrong place is damage.
@@ -168,7 +115,7 @@ pub(crate) fn decode(bytes: &[u8], place: Place) -> Result<Node, Damage> {
         kinds.storage_leaves = u16_at(at + 2)?;
         at += 4;
     }
-    let length = kinds.node_bytes(prefix_nibbles);
+    let length = bytes_of(prefix_nibbles, &kinds);
     let node = bytes.get(..length).ok_or_else(short)?;
     let stored = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
     let actual = checksum(node, place);
@@ -184,9 +131,9 @@ pub(crate) fn decode(bytes: &[u8], place: Place) -> Result<Node, Damage> {
     if kinds.children.count_ones() < 2 || stray != 0 {
         return Err(impossible());
     }
-    let children = decode_children(&kinds, &node[at..]).ok_or_else(impossible)?;
+    let children = Children::decode(kinds, &node[at..]).ok_or_else(impossible)?;
     let birth = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
-    Ok(Node { birth, prefix, mask: kinds.children, children, bytes: length })
+    Ok(Node { birth, prefix, children, bytes: length })
 }
 
 /// Where a path leads that enters the node with so many nibbles behind it: to a branch, with the nibbles behind it there; or, past a leaf and
@@ -216,45 +163,4 @@ pub(crate) fn peek(node: &[u8], path: &B256, depth: usize, into_storage: bool) -
     wide[..LINK_BYTES].copy_from_slice(node.get(link..link + LINK_BYTES)?);
     let place = Place::new(u64::from_le_bytes(wide))?;
     Some((place, (!is_leaf).then_some(branching + 1)))
-}
-
-fn decode_children(kinds: &Kinds, entries: &[u8]) -> Option<Vec<Child>> {
-    let mut children = Vec::with_capacity(kinds.children.count_ones() as usize);
-    let mut entries = entries.chunks_exact(ENTRY_BYTES);
-    for nibble in nibbles_of(kinds.children) {
-        let bit = 1 << nibble;
-        let (reference, link) = entry(entries.next()?, kinds.embedded & bit != 0)?;
-        let link = if kinds.leaves & bit == 0 {
-            Link::Branch(NodeRef::Arena(Place::new(link)?))
-        } else {
-            let storage = if kinds.storage & bit == 0 {
-                None
-            } else {
-                let (reference, link) = entry(entries.next()?, false)?;
-                let link = if kinds.storage_leaves & bit == 0 {
-                    Link::Branch(NodeRef::Arena(Place::new(link)?))
-                } else {
-                    Link::Leaf(Leaf { key: KeyTag::of(link), storage: None })
-                };
-                Some(Arc::new(Child { reference, link }))
-            };
-            Link::Leaf(Leaf { key: KeyTag::of(link), storage })
-        };
-        children.push(Child { reference, link });
-    }
-    Some(children)
-}
-
-fn entry(bytes: &[u8], is_embedded: bool) -> Option<(Reference, u64)> {
-    let (reference, link) = bytes.split_first_chunk::<REFERENCE_BYTES>()?;
-    let mut wide = [0; 8];
-    wide[..LINK_BYTES].copy_from_slice(link);
-    let reference = if is_embedded {
-        // A list of fewer than 32 bytes: its first byte tells its length.
-        let length = usize::from(reference[0].checked_sub(0xc0)?) + 1;
-        Reference::embedded(reference.get(..length).filter(|node| node.len() < REFERENCE_BYTES)?)
-    } else {
-        Reference::hash((*reference).into())
-    };
-    Some((reference, u64::from_le_bytes(wide)))
 }

@@ -46,10 +46,12 @@ pub(crate) struct Place(NonZeroU64);
 impl Place {
     /// Places stay below this.
     pub(crate) const LIMIT: u64 = 1 << 48;
+    /// No place is lower: extents are counted from one, and the first page of each is not for nodes.
+    const LOWEST: u64 = PAGE_BYTES;
 
     /// `None` where no node can be.
     pub(crate) fn new(position: u64) -> Option<Self> {
-        NonZeroU64::new(position).filter(|position| position.get() < Self::LIMIT).map(Self)
+        NonZeroU64::new(position).filter(|_| (Self::LOWEST..Self::LIMIT).contains(&position)).map(Self)
     }
 
     /// As a number.

@@ -107,16 +107,19 @@ pub(crate) fn sync(arena: &Arena, written: &Written) -> Result<()> {
 /// The branches in memory under `top` that are not in the arena, parents before children, in the order of their paths. What a
 /// written branch leads to is written, too.
 fn unwritten(top: &Child) -> Vec<Arc<Branch>> {
+    let topmost = match &top.link {
+        Link::Leaf(leaf) => leaf.storage.as_deref().unwrap_or(top),
+        Link::Branch(_) => top,
+    };
+    let mut waiting = match &topmost.link {
+        Link::Branch(NodeRef::Memory(branch)) => vec![branch],
+        _ => Vec::new(),
+    };
     let mut nodes = Vec::new();
-    let mut waiting = vec![top];
-    while let Some(child) = waiting.pop() {
-        match &child.link {
-            Link::Branch(NodeRef::Memory(branch)) if branch.written.place().is_none() => {
-                nodes.push(Arc::clone(branch));
-                waiting.extend(branch.children.iter().rev());
-            }
-            Link::Branch(_) => {}
-            Link::Leaf(leaf) => waiting.extend(leaf.storage.as_deref()),
+    while let Some(branch) = waiting.pop() {
+        if branch.written.place().is_none() {
+            nodes.push(Arc::clone(branch));
+            waiting.extend(branch.children.in_memory().rev());
         }
     }
     nodes
@@ -125,7 +128,7 @@ fn unwritten(top: &Child) -> Vec<Arc<Branch>> {
 fn plan(arena: &Arena, written: &mut Written, floor: u64) -> Result<()> {
     let (mut page, mut used) = (0, PAGE_BYTES);
     for node in &written.nodes {
-        let bytes = bytes::node_bytes(&node.prefix, node.mask, &node.children) as u64;
+        let bytes = bytes::node_bytes(&node.prefix, &node.children) as u64;
         if used + bytes > PAGE_BYTES {
             page = arena.take_page(page, floor)?;
             used = 0;
@@ -153,18 +156,14 @@ fn write_runs(arena: &Arena, written: &Written, generation: u32, throttle: &mut 
             start = page;
         }
         run.resize((place.get() - start) as usize, 0);
-        let parts = (&node.prefix, node.mask, &node.children[..]);
-        bytes::encode(&mut run, place, generation, parts, place_of);
+        bytes::encode(&mut run, place, generation, (&node.prefix, &node.children), place_of);
     }
     write_run(arena, start, &mut run, throttle)
 }
 
 /// Where a branch that a written node names is or will be.
-fn place_of(node: &NodeRef) -> Place {
-    match node {
-        NodeRef::Arena(place) => *place,
-        NodeRef::Memory(branch) => branch.written.planned().expect("children of planned branches are planned"),
-    }
+fn place_of(branch: &Branch) -> Place {
+    branch.written.planned().expect("children of planned branches are planned")
 }
 
 /// Writes whole pages. They lie in one extent: its first page, which is never free, stands between two.

@@ -7,7 +7,10 @@ use alloy_primitives::{B256, U256, b256};
 use super::{BranchView, Commitment, LeafView, Payload, Reference};
 use crate::{
     hash::keccak256_many,
-    trie::nibbles::{Nibbles, PATH_NIBBLES},
+    trie::{
+        nibbles::{Nibbles, PATH_NIBBLES},
+        node::Referred,
+    },
 };
 
 /// Root of the empty trie: the Keccak-256 hash of the RLP of the empty string.
@@ -19,6 +22,8 @@ const STRING: u8 = 0x80;
 const LIST: u8 = 0xc0;
 /// Strings and lists shorter than this have their length in the first byte.
 const SHORT: usize = 56;
+/// Sixteen hashes and an empty value.
+const MOST_BRANCH_BYTES: usize = 16 * 33 + 1;
 /// Longest prefix of fewer than 2^16 bytes.
 const MOST_PREFIX_BYTES: usize = 3;
 
@@ -134,23 +139,27 @@ pub(crate) fn encode_leaf(leaf: &LeafView<'_>, out: &mut Vec<u8>) {
 
 /// Appends a branch: sixteen children and an empty value.
 pub(crate) fn encode_branch(branch: &BranchView<'_>, out: &mut Vec<u8>) {
-    let present = branch.children.iter().map(|child| reference_bytes(&child.reference)).sum::<usize>();
-    out.reserve(present + 17 + MOST_PREFIX_BYTES);
-    list_prefix(present + 17 - branch.children.len(), out);
-    let mut children = branch.children.iter();
-    for nibble in 0..16 {
-        let present = branch.mask & 1 << nibble != 0;
-        match present.then(|| children.next()).flatten() {
-            Some(child) => encode_reference(&child.reference, out),
-            None => out.push(STRING),
-        }
+    let mut content = [STRING; MOST_BRANCH_BYTES];
+    let mut length = 0;
+    for reference in branch.children.references() {
+        let rest = &mut content[length..];
+        length += match reference {
+            Referred::Nothing => 1,
+            Referred::Hash(hash) => {
+                rest[0] = STRING + 32;
+                rest[1..33].copy_from_slice(hash);
+                33
+            }
+            Referred::Node(node) => {
+                rest[..node.len()].copy_from_slice(node);
+                node.len()
+            }
+        };
     }
-    out.push(STRING);
-}
-
-/// Bytes of a reference inside its parent.
-fn reference_bytes(reference: &Reference) -> usize {
-    reference.as_bytes().len() + usize::from(reference.as_hash().is_some())
+    // Behind the children stands an empty value.
+    length += 1;
+    list_prefix(length, out);
+    out.extend_from_slice(&content[..length]);
 }
 
 /// Appends what stands before a list whose contents take so many bytes.
@@ -169,19 +178,11 @@ fn list_prefix(length: usize, out: &mut Vec<u8>) {
 pub(crate) fn encode_extension(prefix: &Nibbles, child: &Reference, out: &mut Vec<u8>) {
     framed(LIST, out, |out| {
         hex_prefix(prefix, false, out);
-        encode_reference(child, out);
-    });
-}
-
-fn encode_reference(reference: &Reference, out: &mut Vec<u8>) {
-    match reference.as_hash() {
-        Some(hash) => {
-            let mut string = [STRING + 32; 33];
-            string[1..].copy_from_slice(hash);
-            out.extend_from_slice(&string);
+        match child.as_hash() {
+            Some(hash) => string(hash, out),
+            None => out.extend_from_slice(child.as_bytes()),
         }
-        None => out.extend_from_slice(reference.as_bytes()),
-    }
+    });
 }
 
 /// Appends a list, or a string, of what `fill` appends.

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 use alloy_primitives::{B256, U256};
 
-use super::{nibbles::Nibbles, node::Child};
+use super::{nibbles::Nibbles, node::Children};
 use crate::types::Account;
 
 /// How a node is referred to by its parent: its hash or, where the scheme says so, its own few bytes.
@@ -32,6 +32,13 @@ impl Reference {
         bytes[..node.len()].copy_from_slice(node);
         debug_assert!(node.len() < 32);
         Self { bytes, length: node.len() as u8 }
+    }
+
+    /// The embedded node that stands in front of zeros; `None` where none can be.
+    pub(crate) fn embedded_bytes(padded: &[u8; 32]) -> Option<&[u8]> {
+        // A list of fewer than 32 bytes: its first byte tells its length.
+        let length = usize::from(padded[0].checked_sub(0xc0)?) + 1;
+        padded.get(..length).filter(|node| node.len() < padded.len())
     }
 
     /// The hash, or `None` for an embedded node.
@@ -81,10 +88,7 @@ pub(crate) struct LeafView<'a> {
 pub(crate) struct BranchView<'a> {
     /// Nibbles between the parent and the branch.
     pub(crate) prefix: &'a Nibbles,
-    /// Which children there are.
-    pub(crate) mask: u16,
-    /// In the order of their nibbles.
-    pub(crate) children: &'a [Child],
+    pub(crate) children: &'a Children,
 }
 
 /// A scheme of commitment.
