@@ -14,7 +14,7 @@ use crate::{
     roots::{self, DeferredRoot},
     snapshot::Snapshot,
     stats::{self, Stats},
-    storage::{DiskStorage, Storage},
+    storage::{DiskStorage, Storage, preload},
     store::Shared,
 };
 
@@ -44,8 +44,11 @@ impl Options {
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         self.check()?;
         let storage = DiskStorage::open(path.as_ref(), self.allow_network_filesystem)?;
-        let storage = storage.handle_bus_errors(self.handle_bus_errors);
-        self.open_on(Arc::new(storage))
+        let storage = Arc::new(storage.handle_bus_errors(self.handle_bus_errors));
+        let preload_bytes = self.preload_bytes;
+        let db = self.open_on(storage.clone())?;
+        preload::start(&storage.path(), preload_bytes);
+        Ok(db)
     }
 
     /// Opens a database for reading, beside a writer or without one: a state that stays as it is. Writes nothing.

@@ -33,6 +33,7 @@ pub struct Options {
     pub(crate) max_deferred_roots: usize,
     pub(crate) threads: Option<usize>,
     pub(crate) max_held_back_bytes: Option<u64>,
+    pub(crate) preload_bytes: u64,
     pub(crate) rebuild: bool,
     pub(crate) allow_network_filesystem: bool,
     pub(crate) handle_bus_errors: bool,
@@ -58,6 +59,7 @@ impl Default for Options {
             max_deferred_roots: 16,
             threads: None,
             max_held_back_bytes: None,
+            preload_bytes: 4 << 30,
             rebuild: false,
             allow_network_filesystem: false,
             handle_bus_errors: true,
@@ -149,6 +151,13 @@ impl Options {
     /// Without a limit by default. With one, each read is counted: give each thread a snapshot of its own.
     pub fn max_held_back_bytes(mut self, bytes: u64) -> Self {
         self.max_held_back_bytes = Some(bytes);
+        self
+    }
+
+    /// How many bytes of the files that were written last are read into memory behind [`Options::open`], so that a database is fast soon after the
+    /// machine was started; 4 GiB by default, 0: none. It blocks nothing, and memory that is needed otherwise takes it back.
+    pub fn preload_bytes(mut self, bytes: u64) -> Self {
+        self.preload_bytes = bytes;
         self
     }
 

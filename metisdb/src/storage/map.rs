@@ -2,16 +2,13 @@
 
 use std::{fmt, io, sync::Arc};
 
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap};
 
 #[cfg(target_os = "linux")]
 use super::bus_errors::Guard;
 
 /// What keeps the memory of a [`Map`] in place.
-pub(super) trait Region: Send + Sync {
-    /// Brings a range that lies inside the region into memory, as far as that helps.
-    fn populate(&self, offset: usize, length: usize);
-}
+pub(super) trait Region: Send + Sync {}
 
 /// The map of a file.
 pub(super) struct FileRegion {
@@ -24,6 +21,9 @@ pub(super) struct FileRegion {
 impl FileRegion {
     /// `guarded`: a page that cannot be read becomes a lost one, instead of the end of the process.
     pub(super) fn new(map: Mmap, guarded: bool) -> Self {
+        // Records and nodes are read in no order. Without this the system reads megabytes around each page that is not in memory, which throws out
+        // as much where there is not enough of it.
+        let _only_a_hint = map.advise(Advice::Random);
         #[cfg(not(target_os = "linux"))]
         let _ = guarded;
         Self {
@@ -40,15 +40,7 @@ impl FileRegion {
     }
 }
 
-impl Region for FileRegion {
-    fn populate(&self, offset: usize, length: usize) {
-        // A kernel that does not know the advice, or a page that cannot be read, shows at the access.
-        #[cfg(target_os = "linux")]
-        drop(self.map.advise_range(memmap2::Advice::PopulateRead, offset, length));
-        #[cfg(not(target_os = "linux"))]
-        drop(self.map.advise_range(memmap2::Advice::WillNeed, offset, length));
-    }
-}
+impl Region for FileRegion {}
 
 /// The beginning of a file as read-only memory.
 ///
@@ -58,7 +50,7 @@ impl Region for FileRegion {
 pub struct Map {
     address: *const u8,
     length: usize,
-    region: Arc<dyn Region>,
+    _region: Arc<dyn Region>,
 }
 
 // SAFETY: the pointer is only an address inside the region, which is itself `Send` and `Sync` and
@@ -72,7 +64,7 @@ impl Map {
     /// # Safety
     /// `length` bytes from `address` are readable at that place for as long as `region` lives.
     pub(super) unsafe fn new(address: *const u8, length: usize, region: Arc<dyn Region>) -> Self {
-        Self { address, length, region }
+        Self { address, length, _region: region }
     }
 
     /// The address of the first byte.
@@ -105,15 +97,6 @@ impl Map {
         // SAFETY: the range is inside the map, whose bytes stay readable while `self` keeps the
         // region alive; that they do not change is the caller's promise.
         unsafe { std::slice::from_raw_parts(self.address.add(offset), length) }
-    }
-
-    /// Brings the part of `[offset, offset + length)` that is inside the map into memory. This only
-    /// saves waiting later: what cannot be read now is left alone.
-    pub fn populate(&self, offset: usize, length: usize) {
-        let length = length.min(self.length.saturating_sub(offset));
-        if length > 0 {
-            self.region.populate(offset, length);
-        }
     }
 }
 

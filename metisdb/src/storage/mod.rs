@@ -11,6 +11,7 @@
 mod bus_errors;
 mod disk;
 mod map;
+pub(crate) mod preload;
 mod simulated;
 
 use std::{

@@ -76,8 +76,6 @@ fn maps_show_later_writes_and_outlive_the_file() {
     file.set_length(8192).expect("length");
     let map = file.map(8192).expect("map");
     file.write_all_at(b"late", 5000).expect("write");
-    map.populate(4096, usize::MAX);
-    map.populate(9000, 1);
     let clone = map.clone();
     drop(map);
     let replacement = storage.create("log").expect("replace");
@@ -94,7 +92,6 @@ fn maps_show_later_writes_and_outlive_the_file() {
 fn maps_of_nothing_are_empty() {
     let (_folder, storage) = new_storage();
     let map = storage.create("log").expect("create").map(0).expect("map");
-    map.populate(0, 10);
     // SAFETY: there is nothing to write.
     assert!(unsafe { map.bytes(0, 0) }.is_empty());
 }

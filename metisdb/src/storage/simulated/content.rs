@@ -54,9 +54,7 @@ impl Drop for Memory {
     }
 }
 
-impl Region for Memory {
-    fn populate(&self, _: usize, _: usize) {}
-}
+impl Region for Memory {}
 
 /// Which blocks of a file take space.
 #[derive(Clone, Default)]
