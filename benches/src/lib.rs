@@ -58,8 +58,10 @@ pub struct Database {
     pub accounts: u64,
     /// Loading them.
     pub load: Load,
-    /// Reading them, without and with every read verified.
-    pub reads: [Reads; 2],
+    /// Reading.
+    pub reads: Reads,
+    /// Reading with every read verified.
+    pub verified_reads: Reads,
     /// Proving some.
     pub proofs: Proofs,
     /// Roots of many updates.
@@ -87,10 +89,20 @@ pub fn measure(
     progress: &mut dyn Progress,
 ) -> Result<Database> {
     let load = load(path, space, progress)?;
-    let reads = reads::measure(path, space, rounds, progress)?;
+    let (reads, verified_reads) = reads::measure(path, space, rounds, progress)?;
     let proofs = proofs::measure(path, space, rounds, progress)?;
     let roots = roots::measure(path, space, rounds, progress)?;
     let blocks = blocks::measure(path, space, rounds, progress)?;
     let opens = open::measure(path, space, to_be_killed, progress)?;
-    Ok(Database { keys: space.keys, accounts: space.accounts, load, reads, proofs, roots, blocks, opens })
+    Ok(Database {
+        keys: space.keys,
+        accounts: space.accounts,
+        load,
+        reads,
+        verified_reads,
+        proofs,
+        roots,
+        blocks,
+        opens,
+    })
 }

@@ -112,7 +112,12 @@ impl Sum {
 }
 
 /// Without and with every read verified.
-pub(crate) fn measure(path: &Path, space: &KeySpace, rounds: u64, progress: &mut dyn Progress) -> Result<[Reads; 2]> {
+pub(crate) fn measure(
+    path: &Path,
+    space: &KeySpace,
+    rounds: u64,
+    progress: &mut dyn Progress,
+) -> Result<(Reads, Reads)> {
     let peer = build_peer(space, progress)?;
     let mut measure = |verify: bool| -> Result<Reads> {
         let db = Options::new().verify_every_read(verify).open(path)?;
@@ -120,7 +125,7 @@ pub(crate) fn measure(path: &Path, space: &KeySpace, rounds: u64, progress: &mut
         db.close()?;
         Ok(reads)
     };
-    Ok([measure(false)?, measure(true)?])
+    Ok((measure(false)?, measure(true)?))
 }
 
 /// The hash map with all keys of the space.
