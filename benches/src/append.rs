@@ -15,14 +15,14 @@ use rustix::{
 
 use crate::KeySpace;
 
-/// A file whose space is allocated, as that of the log is.
-pub(crate) struct Appended {
+/// A file whose space is allocated, as that of the log is, and nothing else of a database.
+pub(crate) struct BareLog {
     path: PathBuf,
     file: File,
     position: u64,
 }
 
-impl Appended {
+impl BareLog {
     /// Makes the file and allocates so many bytes, where the filesystem can do that.
     pub(crate) fn create(path: PathBuf, bytes: u64) -> io::Result<Self> {
         let file = File::create_new(&path)?;

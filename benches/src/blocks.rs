@@ -6,7 +6,7 @@ use alloy_primitives::U256;
 use metisdb::{Changes, Db, Durability, Options};
 use serde::Serialize;
 
-use crate::{Error, KeySpace, Progress, Result, Spread, UPDATES, append::Appended, updates};
+use crate::{Error, KeySpace, Progress, Result, Spread, UPDATES, append::BareLog, updates};
 
 /// Slots that a large block makes, besides its [`UPDATES`].
 pub const BLOCK_INSERTS: u64 = 500;
@@ -93,17 +93,17 @@ impl Chain<'_> {
             Ok((milliseconds, db.stats().log_position - before))
         };
         // Twice as much as is needed, for one that begins a new file of the log.
-        let space = self.count * 2 * commit(self)?.1;
-        let mut appended = Appended::create(self.path.with_extension("appended"), space).map_err(failed())?;
+        let room = self.count * 2 * commit(self)?.1;
+        let mut bare_log = BareLog::create(self.path.with_extension("appended"), room).map_err(failed())?;
         let (mut times, mut bytes, mut appends) = (Vec::new(), Vec::new(), Vec::new());
         for done in 1..=self.count {
             let (milliseconds, written) = commit(self)?;
             times.push(milliseconds);
             bytes.push(written as f64);
-            appends.push(appended.append(self.space, written).map_err(failed())?);
+            appends.push(bare_log.append(self.space, written).map_err(failed())?);
             self.progress.advance(done)?;
         }
-        appended.remove().map_err(failed())?;
+        bare_log.remove().map_err(failed())?;
         db.close()?;
         Ok((Spread::of(times), Spread::of(bytes), Spread::of(appends)))
     }

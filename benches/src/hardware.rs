@@ -7,9 +7,9 @@ use serde::Serialize;
 /// The machine that the numbers hold for.
 #[derive(Clone, Debug, Serialize)]
 pub struct Hardware {
-    /// Its name.
+    /// Name of the processor.
     pub processor: String,
-    /// Those that this process may use.
+    /// How many of its cores this process may use.
     pub cores: usize,
     /// Load average over the last minute when the benchmark began.
     pub load: String,

@@ -5,7 +5,7 @@
 //! | `error`, `progress` | why a measurement ends early; who is told how far it is |
 //! | `summary`, `hardware` | several measurements of the same thing; the machine that they hold for |
 //! | `keys`, `changes` | keys, values and blocks, all made of numbers |
-//! | `append` | what the system takes for it |
+//! | `append` | an append and its sync by themselves |
 //! | `load`, `reads`, `proofs`, `roots`, `blocks`, `open` | what is measured, in this order |
 
 mod append;

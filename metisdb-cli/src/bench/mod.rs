@@ -45,7 +45,7 @@ pub(crate) struct WriterArguments {
     #[arg(long = "db", value_name = "PATH")]
     path: PathBuf,
     /// Slots that it was loaded with.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(LEAST_KEYS..))]
     keys: u64,
     /// What they follow from.
     #[arg(long)]

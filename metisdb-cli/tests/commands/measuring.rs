@@ -1,6 +1,7 @@
 //! The benchmark: that it measures everything, and what it leaves.
 
 use std::{
+    fs,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -61,6 +62,30 @@ fn everything_is_measured_and_nothing_is_left() {
     let replayed = number(&database["opens"]["replayed_bytes"]);
     assert!(replayed >= 20_000.0 * 60.0, "{replayed}");
     assert!(number(&database["opens"]["rebuilt_from_bytes"]) > replayed);
+}
+
+/// The first cells of the rows of a markdown table, but for numbers: some follow from the size of the database.
+fn labels(table: &str) -> Vec<String> {
+    let rows =
+        table.lines().skip_while(|line| !line.starts_with("|---")).skip(1).take_while(|line| line.starts_with('|'));
+    let label = |row: &str| row.split('|').nth(1).unwrap().trim().replace(|c: char| c.is_ascii_digit(), "");
+    rows.map(label).collect()
+}
+
+#[test]
+fn the_table_has_the_rows_of_the_readme() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = bench(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("\n| | 20,000 keys |\n|---|---|\n"), "{table}");
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let (_, measured) = readme.split_once("## Measured").unwrap();
+    let (expected, found) = (labels(measured), labels(&table));
+    assert!(expected.len() > 10, "{expected:#?}");
+    for label in expected {
+        assert!(found.contains(&label), "{label}\n{table}");
+    }
 }
 
 #[test]
