@@ -1,21 +1,14 @@
-//! The benchmarks of MetisDB: one command, one table.
+//! The benchmark of executing blocks; that of the database alone is `metisdb bench`, which calls the library.
 //!
 //! ```text
-//! cargo run --release -p metisdb-benches -- store
 //! cargo run --release -p metisdb-benches -- execute --blocks FOLDER
 //! ```
 
 mod execute;
-mod store;
-mod summary;
-mod system;
 
 use clap::{Parser, Subcommand};
 
-use self::{
-    execute::ExecuteArguments,
-    store::{ChildArguments, StoreArguments},
-};
+use self::execute::ExecuteArguments;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -29,20 +22,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Loads databases, opens them, and reads from them beside a hash map.
-    Store(StoreArguments),
     /// Executes blocks on a large database, and on the same state in revm's own maps in memory.
     Execute(ExecuteArguments),
-    /// What `store` starts in order to kill it.
-    #[command(hide = true)]
-    WriteUntilKilled(ChildArguments),
 }
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Store(arguments) => store::store(&arguments),
         Command::Execute(arguments) => execute::execute(&arguments),
-        Command::WriteUntilKilled(arguments) => store::write_until_killed(&arguments),
     }
 }
 

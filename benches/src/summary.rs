@@ -6,15 +6,18 @@ use serde::Serialize;
 
 /// The smallest, the middle and the largest of several measurements.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) min: f64,
-    pub(crate) median: f64,
-    pub(crate) max: f64,
+pub struct Spread {
+    /// The smallest.
+    pub min: f64,
+    /// The middle; of an even number, the larger of the two.
+    pub median: f64,
+    /// The largest.
+    pub max: f64,
 }
 
 impl Spread {
     /// Of one measurement or more.
-    pub(crate) fn of(mut measured: Vec<f64>) -> Self {
+    pub fn of(mut measured: Vec<f64>) -> Self {
         measured.sort_by(f64::total_cmp);
         Self { min: measured[0], median: measured[measured.len() / 2], max: measured[measured.len() - 1] }
     }

@@ -14,7 +14,7 @@ Exit codes:
   0    done; what was asked for is there, the files are sound
   1    the account, code, block or version that was asked for is not there
   2    the command line is wrong
-  3    the database is damaged, or something that `demo` checks does not hold
+  3    the database is damaged, or something that `demo` or `bench` checks does not hold
   4    the database cannot be used: none there, locked, another format, no space, an I/O error
   5    an import or a demonstration is refused: a wrong file, another root than expected, a place that is taken
   130  interrupted";
@@ -36,6 +36,8 @@ pub(crate) enum Failure {
     Busy(String),
     /// What is to be imported, or the place for it, is not as it must be.
     Refused(String),
+    /// What was read is not what was written.
+    Unsound(String),
     /// A signal asks to stop.
     Interrupted,
 }
@@ -51,7 +53,7 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Database(Error::VersionNotRetained { .. }) => ABSENT,
-            Self::Database(Error::Corruption { .. }) => UNSOUND,
+            Self::Database(Error::Corruption { .. }) | Self::Unsound(_) => UNSOUND,
             Self::Database(_) | Self::System(..) | Self::Busy(_) => 4,
             Self::Refused(_) => 5,
             Self::Interrupted => 130,
@@ -64,7 +66,7 @@ impl Display for Failure {
         match self {
             Self::Database(error) => error.fmt(formatter),
             Self::System(attempted, error) => write!(formatter, "{attempted}: {error}"),
-            Self::Busy(reason) | Self::Refused(reason) => reason.fmt(formatter),
+            Self::Busy(reason) | Self::Refused(reason) | Self::Unsound(reason) => reason.fmt(formatter),
             Self::Interrupted => formatter.write_str("interrupted"),
         }
     }

@@ -1,7 +1,8 @@
 //! The program `metisdb`: makes a database of a genesis state, and looks into databases.
 //!
-//! `init`, `import` and `demo` write, and only where nothing is; everything else reads. `failure::EXIT_CODES` lists the exit codes.
+//! `init`, `import`, `demo` and `bench` write, and only where nothing is; everything else reads. `failure::EXIT_CODES` lists the exit codes.
 
+mod bench;
 mod check;
 mod construction;
 mod demo;
@@ -19,6 +20,7 @@ mod progress;
 mod root;
 mod target;
 mod versions;
+mod workplace;
 
 use std::{io, process::ExitCode};
 
@@ -28,7 +30,7 @@ use crate::{failure::Failure, output::Answer};
 
 /// Makes a MetisDB database of a genesis state, or looks into one, beside its writer or without one.
 ///
-/// `init`, `import` and `demo` write, and only where nothing is; everything else reads.
+/// `init`, `import`, `demo` and `bench` write, and only where nothing is; everything else reads.
 #[derive(Debug, Parser)]
 #[command(name = "metisdb", version, after_help = failure::EXIT_CODES)]
 struct Cli {
@@ -58,9 +60,14 @@ enum Command {
     Check(check::CheckArguments),
     /// Shows in a minute or two, on a new database, what it does, and checks that it is right.
     Demo(demo::DemoArguments),
+    /// Measures in a minute or two, on new databases, how long reads, roots, commits and opening take.
+    Bench(bench::BenchArguments),
     /// Commits until it is killed: what `demo` kills.
     #[command(hide = true)]
     DemoCommitter(demo::CommitterArguments),
+    /// Writes behind a checkpoint and waits: what `bench` kills.
+    #[command(hide = true)]
+    BenchWriter(bench::WriterArguments),
 }
 
 impl Command {
@@ -74,7 +81,9 @@ impl Command {
             Self::Get { what } => get::get(what),
             Self::Check(arguments) => check::check(arguments),
             Self::Demo(arguments) => demo::demo(arguments),
+            Self::Bench(arguments) => bench::bench(arguments),
             Self::DemoCommitter(arguments) => demo::commit_until_killed(arguments).map(|never| match never {}),
+            Self::BenchWriter(arguments) => bench::write_until_killed(arguments).map(|never| match never {}),
         }
     }
 
@@ -88,7 +97,8 @@ impl Command {
             Self::Get { what } => what.target().json,
             Self::Check(arguments) => arguments.target.json,
             Self::Demo(arguments) => arguments.json,
-            Self::DemoCommitter(_) => false,
+            Self::Bench(arguments) => arguments.json,
+            Self::DemoCommitter(_) | Self::BenchWriter(_) => false,
         }
     }
 }

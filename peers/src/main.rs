@@ -4,15 +4,17 @@
 //! cargo run --release -- --keys 1000000
 //! ```
 
-#[path = "../../benches/src/store/keys.rs"]
+#[path = "../../benches/src/hardware.rs"]
+#[expect(unreachable_pub, reason = "public in the benchmark's library, as the two below are")]
+mod hardware;
+#[path = "../../benches/src/keys.rs"]
+#[expect(unreachable_pub, reason = "as above")]
 mod keys;
 mod store;
 mod stores;
 #[path = "../../benches/src/summary.rs"]
+#[expect(unreachable_pub, reason = "as above")]
 mod summary;
-#[path = "../../benches/src/system.rs"]
-#[expect(dead_code, reason = "of the benchmark's module, one function is not of use here")]
-mod system;
 mod workload;
 
 use std::path::PathBuf;

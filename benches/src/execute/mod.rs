@@ -16,6 +16,7 @@ use alloy_hardforks::EthereumHardfork;
 use alloy_primitives::{Address, B256};
 use clap::Args;
 use metisdb::{Changes, Db, Durability, Options, Snapshot};
+use metisdb_benches::Hardware;
 use metisdb_execution::{
     Chain, Forks, Recorded,
     tokens::{self, Model, Size, Task, Workload},
@@ -27,7 +28,7 @@ use self::{
     peer::Peer,
     report::{Comparison, Report},
 };
-use crate::{Result, progress, system::Hardware};
+use crate::{Result, progress};
 
 /// Holders that are loaded in one commit.
 const BATCH: usize = 100_000;

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use metisdb_benches::{Hardware, Spread};
 use serde::Serialize;
 
 use super::Way;
-use crate::{summary::Spread, system::Hardware};
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]

@@ -23,7 +23,6 @@ mod report;
 
 use std::{
     collections::BTreeMap,
-    env,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -44,6 +43,7 @@ use self::{
 };
 use crate::{
     construction::Construction, failure::Failure, interrupt::Interrupt, output::Answer, output::count, progress::Clock,
+    workplace,
 };
 
 /// How much is shown, and where.
@@ -99,9 +99,7 @@ impl DemoArguments {
     fn workplace(&self) -> PathBuf {
         match &self.path {
             Some(path) => path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")).to_owned(),
-            // What is large does not belong in /tmp, which may be memory.
-            None if env::var_os("TMPDIR").is_none() && Path::new("/var/tmp").is_dir() => "/var/tmp".into(),
-            None => env::temp_dir(),
+            None => workplace::by_default(),
         }
     }
 }
@@ -111,10 +109,7 @@ pub(crate) fn demo(arguments: &DemoArguments) -> Result<Answer, Failure> {
     let begun = Instant::now();
     let interrupt = Interrupt::watch()?;
     let workplace = arguments.workplace();
-    let folder = tempfile::Builder::new()
-        .prefix("metisdb-demo-")
-        .tempdir_in(&workplace)
-        .map_err(Failure::system("make a folder in", &workplace))?;
+    let folder = workplace::make_folder(&workplace, "metisdb-demo-")?;
     let target = arguments.path.clone().unwrap_or_else(|| folder.path().join("state"));
     let construction = Construction::begin(&target)?;
     let extent = arguments.extent();

@@ -2,6 +2,7 @@
 
 mod demonstrating;
 mod importing;
+mod measuring;
 mod reading;
 mod refusing;
 mod stopping;

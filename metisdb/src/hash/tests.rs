@@ -1,7 +1,5 @@
 //! Every kernel against the hash function of `alloy-primitives`, which comes from another crate.
 
-use std::{hint::black_box, time::Instant};
-
 use alloy_primitives::{B256, KECCAK256_EMPTY, b256, keccak256};
 
 #[cfg(target_arch = "x86_64")]
@@ -102,33 +100,5 @@ fn long_messages_among_short_ones() {
         lengths[11] = long;
         check(&ways, &lengths);
         check(&ways, &[long, long - 136, 0, long + 136, 1, long]);
-    }
-}
-
-/// Medians, all kernels in each round:
-/// `cargo test --release -p metisdb --lib hash -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, not a check; the command stands above"]
-fn nanoseconds_a_hash() {
-    for (length, count) in [(32, 10_000), (110, 10_000), (532, 10_000), (32, 2), (32, 3), (532, 2)] {
-        let messages: Vec<_> = (0..count).map(|salt| message(length, salt)).collect();
-        let messages: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
-        let batches = 10_000 / count;
-        let mut digests = Vec::with_capacity(count);
-        let mut times: Vec<_> = ways().into_iter().map(|(name, hash)| (name, hash, Vec::new())).collect();
-        for _ in 0..25 {
-            for (_, hash, times) in &mut times {
-                let start = Instant::now();
-                for _ in 0..batches {
-                    digests.clear();
-                    hash(black_box(&messages), black_box(&mut digests));
-                }
-                times.push(start.elapsed().as_secs_f64() * 1e9 / (batches * count) as f64);
-            }
-        }
-        for (name, _, times) in &mut times {
-            times.sort_unstable_by(f64::total_cmp);
-            println!("{length} bytes, batches of {count}, {name}: {:.0} ns", times[times.len() / 2]);
-        }
     }
 }

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::figure::Figure;
 use crate::{
+    hardware::Hardware,
     store::Commits,
     stores::{BASE, Peer},
     summary::Spread,
-    system::Hardware,
 };
 
 /// Everything that was measured.

@@ -15,9 +15,10 @@ use super::{
     visit::{Order, Outcome, Task},
 };
 use crate::{
-    Arguments, Result, progress,
+    Arguments, Result,
+    hardware::Hardware,
+    progress,
     stores::{self, Peer},
-    system::Hardware,
 };
 
 /// Keys that share an account.

@@ -9,41 +9,30 @@ use hashbrown::HashMap;
 use metisdb::{Key, Options, Snapshot, Value};
 use serde::Serialize;
 
-use super::keys::{KeySpace, packed};
-use crate::{Result, progress, summary::Spread};
+use crate::{Error, KeySpace, Progress, Result, Spread, keys::packed};
 
 /// Keys in a call of `get_many`.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
+/// Most reads in a round; there are no more than keys.
+const MOST_READS: u64 = 1_000_000;
+/// Every so many keys, the progress is told.
+const STRIDE: u64 = 1 << 16;
 
 /// The peer: everything in memory, no versions, no disk.
 type Peer = HashMap<[u8; 52], [u8; 32], foldhash::fast::RandomState>;
 
-/// How often and how much is read.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    pub(crate) rounds: u64,
-    pub(crate) reads: u64,
-}
-
-/// One way of reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Mode {
-    /// Present keys, a plain loop: the processor overlaps neighbouring reads.
+/// One way of reading; [`Reads`] says what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
     PresentIndependent,
-    /// Present keys, each read fenced off: the next key depends on the value read.
     PresentFenced,
-    /// Absent keys, a plain loop.
     AbsentIndependent,
-    /// Absent keys, each read fenced off.
     AbsentFenced,
-    /// Present keys in batches; the hash map reads them in a plain loop.
     GetMany,
 }
 
 impl Mode {
-    const ALL: [Self; 5] =
-        [Self::PresentIndependent, Self::PresentFenced, Self::AbsentIndependent, Self::AbsentFenced, Self::GetMany];
+    const COUNT: u64 = 5;
 
     fn is_absent(self) -> bool {
         matches!(self, Self::AbsentIndependent | Self::AbsentFenced)
@@ -51,29 +40,37 @@ impl Mode {
 }
 
 /// Nanoseconds a read in one mode.
-#[derive(Debug, Serialize)]
-pub(crate) struct Comparison {
-    pub(crate) mode: Mode,
-    pub(crate) metisdb: Spread,
-    pub(crate) hash_map: Spread,
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Comparison {
+    /// Of the database.
+    pub metisdb: Spread,
+    /// Of the hash map.
+    pub hash_map: Spread,
 }
 
 impl Comparison {
     /// How much longer MetisDB takes, by the medians.
-    pub(crate) fn ratio(&self) -> f64 {
+    pub fn ratio(&self) -> f64 {
         self.metisdb.median / self.hash_map.median
     }
 }
 
 /// What one database read like.
-#[derive(Debug, Serialize)]
-pub(crate) struct Reads {
-    pub(crate) keys: u64,
-    pub(crate) verify_every_read: bool,
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Reads {
     /// Nanoseconds a read in the first round since the database was opened, independent: records are verified, and the log's
     /// pages mapped, at their first touch.
-    pub(crate) first_round: f64,
-    pub(crate) comparisons: Vec<Comparison>,
+    pub first_round: f64,
+    /// Present keys, a plain loop: the processor overlaps neighbouring reads.
+    pub present_independent: Comparison,
+    /// Present keys, each read fenced off: the next key depends on the value read.
+    pub present_fenced: Comparison,
+    /// Absent keys, a plain loop.
+    pub absent_independent: Comparison,
+    /// Absent keys, each read fenced off.
+    pub absent_fenced: Comparison,
+    /// Present keys in batches of 64; the hash map reads them in a plain loop.
+    pub get_many: Comparison,
 }
 
 /// The keys of one round, in the form that each reader takes.
@@ -84,7 +81,8 @@ struct Round {
 }
 
 impl Round {
-    fn draw(space: &KeySpace, stream: u64, reads: u64, mode: Mode) -> Self {
+    fn draw(space: &KeySpace, stream: u64, mode: Mode) -> Self {
+        let reads = space.keys.min(MOST_READS);
         let first = if mode.is_absent() { space.keys } else { 0 };
         let plain: Vec<_> = (0..reads).map(|turn| space.key(first + space.draw(stream, turn))).collect();
         let many = match mode {
@@ -113,60 +111,90 @@ impl Sum {
     }
 }
 
+/// Without and with every read verified.
+pub(crate) fn measure(
+    path: &Path,
+    space: &KeySpace,
+    rounds: u64,
+    progress: &mut dyn Progress,
+) -> Result<(Reads, Reads)> {
+    let peer = build_peer(space, progress)?;
+    let mut measure = |verify: bool| -> Result<Reads> {
+        let db = Options::new().verify_every_read(verify).open(path)?;
+        let reads = read_in_all_modes(&db.snapshot()?, space, &peer, rounds, progress)?;
+        db.close()?;
+        Ok(reads)
+    };
+    Ok((measure(false)?, measure(true)?))
+}
+
 /// The hash map with all keys of the space.
-pub(crate) fn build_peer(space: &KeySpace) -> Peer {
+fn build_peer(space: &KeySpace, progress: &mut dyn Progress) -> Result<Peer> {
+    progress.begin("fills the hash map", space.keys);
     let mut peer = Peer::with_capacity_and_hasher(space.keys as usize, foldhash::fast::RandomState::default());
     for number in 0..space.keys {
         peer.insert(packed(&space.key(number)), space.value(number, 0).to_le_bytes());
+        if number % STRIDE == 0 {
+            progress.advance(number)?;
+        }
     }
-    peer
+    Ok(peer)
 }
 
-/// Opens the database and reads in all modes.
-pub(crate) fn measure(path: &Path, space: &KeySpace, peer: &Peer, plan: Plan, verify: bool) -> Result<Reads> {
-    let db = Options::new().verify_every_read(verify).open(path)?;
-    let snapshot = db.snapshot()?;
-    progress(&format!("reads: {} keys, verify every read: {verify}, first round", space.keys));
-    let first = Round::draw(space, 0, plan.reads, Mode::PresentIndependent);
-    let (first_round, sum) = read_database(&snapshot, &first, Mode::PresentIndependent)?;
+fn read_in_all_modes(
+    snapshot: &Snapshot,
+    space: &KeySpace,
+    peer: &Peer,
+    rounds: u64,
+    progress: &mut dyn Progress,
+) -> Result<Reads> {
+    let first = Round::draw(space, 0, Mode::PresentIndependent);
+    let (first_round, sum) = read_database(snapshot, &first, Mode::PresentIndependent)?;
     expect_equal(sum, read_peer(peer, &first, Mode::PresentIndependent)?.1)?;
-    touch_all(&snapshot, space)?;
-    let mut comparisons = Vec::new();
-    for mode in Mode::ALL {
-        progress(&format!("reads: {} keys, verify every read: {verify}, {mode:?}", space.keys));
-        comparisons.push(compare(&snapshot, space, peer, plan, mode)?);
-    }
-    drop(snapshot);
-    db.close()?;
-    Ok(Reads { keys: space.keys, verify_every_read: verify, first_round, comparisons })
+    touch_all(snapshot, space, progress)?;
+    progress.begin("reads beside the hash map", Mode::COUNT * rounds);
+    let mut done = 0;
+    let mut compare = |mode| -> Result<Comparison> {
+        let (mut metisdb, mut hash_map) = (Vec::new(), Vec::new());
+        for round in 1..=rounds {
+            let keys = Round::draw(space, round, mode);
+            let (nanoseconds, sum) = read_database(snapshot, &keys, mode)?;
+            let (peer_nanoseconds, peer_sum) = read_peer(peer, &keys, mode)?;
+            expect_equal(sum, peer_sum)?;
+            metisdb.push(nanoseconds);
+            hash_map.push(peer_nanoseconds);
+            done += 1;
+            progress.advance(done)?;
+        }
+        Ok(Comparison { metisdb: Spread::of(metisdb), hash_map: Spread::of(hash_map) })
+    };
+    Ok(Reads {
+        first_round,
+        present_independent: compare(Mode::PresentIndependent)?,
+        present_fenced: compare(Mode::PresentFenced)?,
+        absent_independent: compare(Mode::AbsentIndependent)?,
+        absent_fenced: compare(Mode::AbsentFenced)?,
+        get_many: compare(Mode::GetMany)?,
+    })
 }
 
 /// Reads every key, so that the rounds to come touch no record for the first time.
-fn touch_all(snapshot: &Snapshot, space: &KeySpace) -> Result<()> {
+fn touch_all(snapshot: &Snapshot, space: &KeySpace, progress: &mut dyn Progress) -> Result<()> {
+    progress.begin("reads every key", space.keys);
     for number in 0..space.keys {
         let (address, slot) = space.key(number);
         if snapshot.storage(&address, slot)? != space.value(number, 0) {
-            return Err(format!("key {number} has another value than was loaded").into());
+            return Err(Error::Wrong(format!("key {number} has another value than was loaded")));
+        }
+        if number % STRIDE == 0 {
+            progress.advance(number)?;
         }
     }
     Ok(())
 }
 
-fn compare(snapshot: &Snapshot, space: &KeySpace, peer: &Peer, plan: Plan, mode: Mode) -> Result<Comparison> {
-    let (mut metisdb, mut hash_map) = (Vec::new(), Vec::new());
-    for round in 1..=plan.rounds {
-        let keys = Round::draw(space, round, plan.reads, mode);
-        let (nanoseconds, sum) = read_database(snapshot, &keys, mode)?;
-        let (peer_nanoseconds, peer_sum) = read_peer(peer, &keys, mode)?;
-        expect_equal(sum, peer_sum)?;
-        metisdb.push(nanoseconds);
-        hash_map.push(peer_nanoseconds);
-    }
-    Ok(Comparison { mode, metisdb: Spread::of(metisdb), hash_map: Spread::of(hash_map) })
-}
-
 fn expect_equal(database: Sum, peer: Sum) -> Result<()> {
-    if database == peer { Ok(()) } else { Err(format!("read {database:?}, the hash map {peer:?}").into()) }
+    if database == peer { Ok(()) } else { Err(Error::Wrong(format!("read {database:?}, the hash map {peer:?}"))) }
 }
 
 fn read_database(snapshot: &Snapshot, round: &Round, mode: Mode) -> Result<(f64, Sum)> {

@@ -18,32 +18,35 @@ enum Purpose {
 
 /// The keys `0..keys`, spread evenly over `accounts` accounts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct KeySpace {
-    pub(crate) keys: u64,
-    pub(crate) accounts: u64,
-    pub(crate) seed: u64,
+pub struct KeySpace {
+    /// How many keys there are.
+    pub keys: u64,
+    /// How many accounts.
+    pub accounts: u64,
+    /// What all of them follow from.
+    pub seed: u64,
 }
 
 impl KeySpace {
     /// The address of an account by its number.
-    pub(crate) fn address(&self, account: u64) -> Address {
+    pub fn address(&self, account: u64) -> Address {
         let bytes = self.wide(Purpose::Address, account).to_be_bytes::<32>();
         Address::from_slice(&bytes[12..])
     }
 
     /// The account and slot of a key by its number; numbers from `keys` on are absent slots of the same accounts.
-    pub(crate) fn key(&self, number: u64) -> (Address, U256) {
+    pub fn key(&self, number: u64) -> (Address, U256) {
         (self.address(number % self.accounts), self.wide(Purpose::Slot, number))
     }
 
     /// The value of a key by its number; `generation` 0 is the one that is loaded. All 32 bytes are in use: the highest
     /// bit is set.
-    pub(crate) fn value(&self, number: u64, generation: u64) -> U256 {
+    pub fn value(&self, number: u64, generation: u64) -> U256 {
         self.wide(Purpose::Value, self.mix(Purpose::Generation, generation) ^ number) | U256::ONE << 255
     }
 
     /// The key that has its turn at `turn`: a permutation of the keys in random order.
-    pub(crate) fn in_random_order(&self, turn: u64) -> u64 {
+    pub fn in_random_order(&self, turn: u64) -> u64 {
         let half_bits = (64 - (self.keys - 1).leading_zeros()).div_ceil(2).max(1);
         let mask = (1 << half_bits) - 1;
         let mut number = turn;
@@ -60,7 +63,7 @@ impl KeySpace {
     }
 
     /// A key drawn at random: the `turn`-th of the stream `stream`.
-    pub(crate) fn draw(&self, stream: u64, turn: u64) -> u64 {
+    pub fn draw(&self, stream: u64, turn: u64) -> u64 {
         self.mix(Purpose::Draw, stream.rotate_left(32) ^ turn) % self.keys
     }
 
