@@ -26,10 +26,6 @@ type Key = [u8; 32];
 const LEAST_BUCKETS: u64 = 64_000;
 const KEYS_A_BUCKET: u64 = 20;
 
-/// Levels of the trie's pages that stay in memory by default, and how many times more pages the next level has.
-const LEAST_LEVELS: usize = 2;
-const PAGES_A_PAGE: u64 = 64;
-
 pub(crate) struct Nomt(Inner<Blake3Hasher>);
 
 impl Store for Nomt {
@@ -95,12 +91,15 @@ impl Reader<Key> for Session<Blake3Hasher> {
     }
 }
 
-/// Levels of which pages are stored: what has fewer than 20 keys under it is made anew when needed. Without them a block
-/// would begin with reads from the disk, which no other store's does: the files are read past the system's cache.
+/// Levels of the trie's pages that are stored, the default or more: NOMT stores a page with 20 keys under it or more, which
+/// hardly any has where the mean is below 10. They stay in memory, since files are read past the system's cache, and a
+/// block would begin with reads from the disk that no other store needs.
 fn stored_levels(keys: u64) -> usize {
-    const KEYS_A_STORED_PAGE: u64 = 10;
+    const LEAST_LEVELS: usize = 2;
+    const PAGES_UNDER_A_PAGE: u64 = 64;
+    const KEYS_UNDER_A_PAGE: u64 = 10;
     let mut levels = LEAST_LEVELS;
-    while keys >= KEYS_A_STORED_PAGE * PAGES_A_PAGE.pow(levels as u32 + 1) {
+    while keys >= KEYS_UNDER_A_PAGE * PAGES_UNDER_A_PAGE.pow(levels as u32 + 1) {
         levels += 1;
     }
     levels
