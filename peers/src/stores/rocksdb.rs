@@ -6,8 +6,8 @@
 use std::{path::Path, thread};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DataBlockIndexType, Options, ReadOptions, Snapshot,
-    WaitForCompactOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, DEFAULT_COLUMN_FAMILY_NAME, DataBlockIndexType, Options,
+    ReadOptions, Snapshot, WaitForCompactOptions, WriteBatch, WriteOptions,
 };
 
 use crate::{
@@ -47,7 +47,8 @@ impl Store for RocksDb {
         options.set_memtable_whole_key_filtering(true);
         options.set_compression_type(DBCompressionType::None);
         options.increase_parallelism(thread::available_parallelism()?.get() as i32);
-        Ok(Self(DB::open(&options, path)?))
+        // By its name, lest nobody has a handle of it, which `batched_multi_get_cf_opt` wants.
+        Ok(Self(DB::open_cf_with_opts(&options, path, [(DEFAULT_COLUMN_FAMILY_NAME, options.clone())])?))
     }
 
     fn reader(&self) -> Result<View<'_>> {
@@ -83,7 +84,7 @@ impl Reader<Key> for View<'_> {
     }
 
     fn get_many(&self, keys: &[Key], mut each: impl FnMut(Words)) -> Result<()> {
-        let family = self.db.cf_handle("default").ok_or("no column family")?;
+        let family = self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME).ok_or("no column family")?;
         for value in self.db.batched_multi_get_cf_opt(&family, keys, false, &self.options) {
             each(value?.map_or(Ok(ABSENT), |value| from_bytes(&value))?);
         }
