@@ -49,6 +49,7 @@ impl Store for Nomt {
         options.page_cache_size(cache);
         options.leaf_cache_size(cache);
         options.prepopulate_page_cache(true);
+        options.page_cache_upper_levels(stored_levels(space.keys));
         Ok(Self(Inner::open(options)?))
     }
 
@@ -88,4 +89,18 @@ impl Reader<Key> for Session<Blake3Hasher> {
             _ => Err("the proof is one of another value".into()),
         }
     }
+}
+
+/// Levels of the trie's pages that are stored, the default or more: NOMT stores a page with 20 keys under it or more, which
+/// hardly any has where the mean is below 10. They stay in memory, since files are read past the system's cache, and a
+/// block would begin with reads from the disk that no other store needs.
+fn stored_levels(keys: u64) -> usize {
+    const LEAST_LEVELS: usize = 2;
+    const PAGES_UNDER_A_PAGE: u64 = 64;
+    const KEYS_UNDER_A_PAGE: u64 = 10;
+    let mut levels = LEAST_LEVELS;
+    while keys >= KEYS_UNDER_A_PAGE * PAGES_UNDER_A_PAGE.pow(levels as u32 + 1) {
+        levels += 1;
+    }
+    levels
 }

@@ -1,6 +1,6 @@
 //! A process that writes until it is killed, and what is found afterwards.
 
-use std::{io::Write, path::Path};
+use std::{io::Write, iter, path::Path};
 
 use super::{
     commits::{Roots, note_root},
@@ -39,38 +39,33 @@ pub(crate) fn write_until_killed<S: Store>(path: &Path, space: &KeySpace, mut le
 }
 
 /// Opens what the killed process left, and finds out up to which block it goes; all up to there has to be there.
-pub(crate) fn open_after_kill<S: Store>(path: &Path, space: &KeySpace, mut ledger: Ledger) -> Result<Outcome> {
-    let (store, milliseconds) = open_and_read::<S>(path, space, &ledger)?;
-    let acknowledged = ledger.newest();
-    let found = newest_block(&store, space)?;
-    if found < acknowledged {
-        let history = ledger.history()[..found as usize].to_vec();
-        ledger = Ledger::after(*space, &history);
-    }
-    while ledger.newest() < found {
-        ledger.advance(Size::Large);
-    }
-    check_all(&store, space, &ledger)?;
-    let lost = acknowledged.saturating_sub(found);
+pub(crate) fn open_after_kill<S: Store>(path: &Path, space: &KeySpace, acknowledged: &Ledger) -> Result<Outcome> {
+    let (store, milliseconds) = open_and_read::<S>(path, space, acknowledged)?;
+    let found = newest_found(&store, space, acknowledged.history())?;
+    check_all(&store, space, &found)?;
+    let lost = acknowledged.newest().saturating_sub(found.newest());
     if lost > 0 && S::COMMITS != Commits::Unsynced {
         return Err(format!("{}: {lost} blocks that were acknowledged are lost", S::TITLE).into());
     }
     let mut roots = Roots::new();
-    note_root(&store, ledger.newest(), &mut roots)?;
+    note_root(&store, found.newest(), &mut roots)?;
     store.close()?;
     let samples = vec![(Figure::OpenKilled, milliseconds), (Figure::Lost, lost as f64)];
-    Ok(Outcome { samples, roots, history: ledger.history().clone() })
+    Ok(Outcome { samples, roots, history: found.history().clone() })
 }
 
-/// The newest block that any of the loaded keys has a value from.
-fn newest_block<S: Store>(store: &S, space: &KeySpace) -> Result<u64> {
+/// The ledger up to the newest block whose first key has the block's value, or a newer one.
+fn newest_found<S: Store>(store: &S, space: &KeySpace, acknowledged: &[Size]) -> Result<Ledger> {
     let reader = store.reader()?;
-    let mut newest = 0;
-    for number in 0..space.keys {
+    let mut ahead = Ledger::after(*space, &[]);
+    for size in acknowledged.iter().copied().chain(iter::repeat(Size::Large)) {
+        let number = ahead.advance(size)[0].0;
         let words = reader.get(&S::key(space, number))?;
         let block =
             block_of(space, number, words).ok_or_else(|| format!("{}: key {number} is {words:x?}", S::TITLE))?;
-        newest = newest.max(block);
+        if block < ahead.newest() {
+            break;
+        }
     }
-    Ok(newest)
+    Ok(Ledger::after(*space, &ahead.history()[..ahead.newest() as usize - 1]))
 }

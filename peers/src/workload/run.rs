@@ -109,6 +109,9 @@ impl Run<'_> {
             task,
         };
         let outcome = send(&order).map_err(|error| format!("{}, {task:?} {visit}: {error}", peer.title))?;
+        if peer.persistent {
+            sync(path)?;
+        }
         *history = outcome.history;
         self.compare_roots(peer.title, outcome.roots)?;
         for (figure, value) in outcome.samples {
@@ -151,6 +154,12 @@ fn send(order: &Order) -> Result<Outcome> {
         return Err(format!("the process gave no answer: {status}").into());
     }
     Ok(serde_json::from_str(&answer)?)
+}
+
+/// Has the system write whatever a store left to it, which the next store's blocks would wait for otherwise.
+fn sync(path: &Path) -> Result<()> {
+    let status = Command::new("sync").arg("--file-system").arg(path).status()?;
+    if status.success() { Ok(()) } else { Err(format!("sync: {status}").into()) }
 }
 
 fn talk(child: &mut Child, order: &Order) -> Result<String> {

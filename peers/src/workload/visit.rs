@@ -77,7 +77,7 @@ pub(crate) fn visit<S: Store>(order: &Order) -> Result<Outcome> {
         Task::Load => first_load::<S>(&order.path, &space, &ledger),
         Task::Measure | Task::Beside => measure::<S>(order, &space, ledger),
         Task::WriteUntilKilled => kill::write_until_killed::<S>(&order.path, &space, ledger),
-        Task::OpenAfterKill => kill::open_after_kill::<S>(&order.path, &space, ledger),
+        Task::OpenAfterKill => kill::open_after_kill::<S>(&order.path, &space, &ledger),
     }
 }
 
