@@ -17,7 +17,8 @@ pub(crate) mod writer;
 use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, sync::Arc};
 
 use alloy_primitives::B256;
-use parking_lot::{Mutex, RwLock};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use self::{
     bytes::Node,
@@ -81,12 +82,17 @@ struct Extent {
     map: Map,
 }
 
+/// The files by their numbers.
+type Extents = BTreeMap<u64, Arc<Extent>>;
+
 /// The arena of an open database.
 #[derive(Debug)]
 pub(crate) struct Arena {
     storage: Arc<dyn Storage>,
     identity: Identity,
-    extents: RwLock<BTreeMap<u64, Arc<Extent>>>,
+    /// Looked up for every node by all threads of an update: a lock, or a count of who has an extent, would go back and forth between their
+    /// processors.
+    extents: ArcSwap<Extents>,
     pub(crate) pages: Mutex<Pages>,
     /// Nodes are read from the files: a writer may write pages again that this handle still refers to.
     through_files: bool,
@@ -110,7 +116,7 @@ impl Arena {
         let arena = Self {
             storage,
             identity,
-            extents: RwLock::default(),
+            extents: ArcSwap::default(),
             pages: Mutex::new(Pages::new(identity.segment_bytes)),
             through_files,
         };
@@ -119,7 +125,7 @@ impl Arena {
             let Some(file) = arena.storage.open(&name)? else { continue };
             match arena.open_extent(number, file) {
                 Ok(extent) => {
-                    arena.extents.write().insert(number, Arc::new(extent));
+                    arena.insert_extent(number, extent);
                 }
                 Err(error) if error.is_corruption() => tracing::warn!(%error, "an extent of the arena is not usable"),
                 Err(error) => return Err(error),
@@ -167,12 +173,35 @@ impl Arena {
         node.map_err(|damage| self.damage(damage, place))
     }
 
+    /// The extent of a place, and the byte in it.
+    fn locate(&self, place: Place) -> (u64, u64) {
+        // A power of two, which the compiler does not know.
+        let extent_bytes = self.identity.segment_bytes;
+        (place.get() >> extent_bytes.trailing_zeros(), place.get() & (extent_bytes - 1))
+    }
+
+    fn insert_extent(&self, number: u64, extent: Extent) {
+        let extent = Arc::new(extent);
+        self.extents.rcu(|extents| {
+            let mut extents = Extents::clone(extents);
+            extents.insert(number, extent.clone());
+            extents
+        });
+    }
+
+    fn remove_extent(&self, number: u64) {
+        self.extents.rcu(|extents| {
+            let mut extents = Extents::clone(extents);
+            extents.remove(&number);
+            extents
+        });
+    }
+
     /// Calls `reader` with the bytes from a place to the end of its page.
     fn read<T>(&self, place: Place, reader: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        let extent_bytes = self.identity.segment_bytes;
-        let (number, offset) = (place.get() / extent_bytes, place.get() % extent_bytes);
-        let extent = self.extents.read().get(&number).cloned();
-        let extent = extent.ok_or_else(|| self.lost_extent(number, offset))?;
+        let (number, offset) = self.locate(place);
+        let extents = self.extents.load();
+        let extent = extents.get(&number).ok_or_else(|| self.lost_extent(number, offset))?;
         let length = PAGE_BYTES - offset % PAGE_BYTES;
         if self.through_files {
             let mut bytes = vec![0; length as usize];
@@ -196,7 +225,7 @@ impl Arena {
     #[cold]
     pub(crate) fn damage(&self, damage: Damage, place: Place) -> Error {
         metrics::counter!("metisdb.corruption").increment(1);
-        let (number, offset) = (place.get() / self.identity.segment_bytes, place.get() % self.identity.segment_bytes);
+        let (number, offset) = self.locate(place);
         damage.at("node", self.storage.path().join(file_name(number)), offset)
     }
 
@@ -210,7 +239,7 @@ impl Arena {
     /// # Errors
     /// Corruption where some of them are in a file that is not there.
     pub(crate) fn set_pages(&self, mut pages: Pages) -> Result<()> {
-        let extents = self.extents.read();
+        let extents = self.extents.load();
         let is_used = |pages: &[Page]| pages.iter().any(|page| page.live_bytes > 0);
         let lost = pages.extents.iter().find(|(number, pages)| !extents.contains_key(number) && is_used(pages));
         if let Some((number, _)) = lost
@@ -229,7 +258,7 @@ impl Arena {
     /// The pages of all files that exist, each in this state.
     pub(crate) fn empty_pages(&self, state: Page) -> Pages {
         let mut pages = Pages::new(self.identity.segment_bytes);
-        for number in self.extents.read().keys() {
+        for number in self.extents.load().keys() {
             pages.extents.insert(*number, vec![state; pages.pages_per_extent()]);
         }
         pages
@@ -254,8 +283,8 @@ impl Arena {
 
     /// Brings a node closer that will be read.
     pub(crate) fn prefetch(&self, place: Place) {
-        let (number, offset) = (place.get() / self.identity.segment_bytes, place.get() % self.identity.segment_bytes);
-        if let Some(extent) = self.extents.read().get(&number) {
+        let (number, offset) = self.locate(place);
+        if let Some(extent) = self.extents.load().get(&number) {
             for line in 0..PREFETCHED_LINES {
                 prefetch::line(extent.map.as_ptr().wrapping_add(offset as usize + 64 * line));
             }
@@ -273,8 +302,8 @@ impl Arena {
         if self.through_files {
             return None;
         }
-        let (number, offset) = (place.get() / self.identity.segment_bytes, place.get() % self.identity.segment_bytes);
-        let extents = self.extents.read();
+        let (number, offset) = self.locate(place);
+        let extents = self.extents.load();
         let extent = extents.get(&number)?;
         // SAFETY: as in `Arena::load`; a place that is read out of a damaged node leads into a map all the same, or is refused.
         let bytes = unsafe { extent.map.bytes(offset as usize, (PAGE_BYTES - offset % PAGE_BYTES) as usize) };
@@ -284,7 +313,7 @@ impl Arena {
     /// Makes the file of a new extent, with the lowest number that is not in use.
     fn create_extent(&self) -> Result<u64> {
         let number = {
-            let extents = self.extents.read();
+            let extents = self.extents.load();
             (1..).find(|number| !extents.contains_key(number)).unwrap_or(u64::MAX)
         };
         let file = self.storage.create(&file_name(number))?;
@@ -294,7 +323,7 @@ impl Arena {
         });
         match made {
             Ok(map) => {
-                self.extents.write().insert(number, Arc::new(Extent { file, map }));
+                self.insert_extent(number, Extent { file, map });
                 self.pages.lock().add_extent(number);
                 Ok(number)
             }
@@ -311,7 +340,7 @@ impl Arena {
         let free = self.pages.lock().free_extents(floor);
         for number in &free {
             self.storage.remove(&file_name(*number))?;
-            self.extents.write().remove(number);
+            self.remove_extent(*number);
             self.pages.lock().extents.remove(number);
         }
         Ok(free.len())
@@ -321,7 +350,7 @@ impl Arena {
     pub(crate) fn give_back_free_pages(&self, floor: u64) -> Result<()> {
         let runs = self.pages.lock().forget_free_runs(floor);
         for (start, bytes) in runs {
-            let extent = self.extents.read().get(&(start / self.identity.segment_bytes)).cloned();
+            let extent = self.extents.load().get(&(start / self.identity.segment_bytes)).cloned();
             if let Some(extent) = extent {
                 extent.file.give_back(start % self.identity.segment_bytes, bytes)?;
             }
@@ -331,7 +360,7 @@ impl Arena {
 
     /// Bytes that the files take on the device.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        self.extents.read().values().map(|extent| extent.file.allocated_bytes().unwrap_or(0)).sum()
+        self.extents.load().values().map(|extent| extent.file.allocated_bytes().unwrap_or(0)).sum()
     }
 
     /// Bytes that the files have, empty pages included.
@@ -341,7 +370,7 @@ impl Arena {
 
     /// How many files there are.
     pub(crate) fn extent_count(&self) -> u64 {
-        self.extents.read().len() as u64
+        self.extents.load().len() as u64
     }
 
     /// Takes a free page for writing: the next one behind `after`, or one of a new extent.

@@ -96,7 +96,7 @@ pub(crate) fn write(
 /// Makes what was written durable.
 pub(crate) fn sync(arena: &Arena, written: &Written) -> Result<()> {
     for number in &written.extents {
-        let extent = arena.extents.read().get(number).cloned();
+        let extent = arena.extents.load().get(number).cloned();
         if let Some(extent) = extent {
             extent.file.sync()?;
         }
@@ -173,7 +173,7 @@ fn write_run(arena: &Arena, start: u64, run: &mut Vec<u8>, throttle: &mut Thrott
     }
     run.resize(run.len().next_multiple_of(PAGE_BYTES as usize), 0);
     let extent_bytes = arena.identity.segment_bytes;
-    let extent = arena.extents.read().get(&(start / extent_bytes)).cloned().expect("planned places lie in extents");
+    let extent = arena.extents.load().get(&(start / extent_bytes)).cloned().expect("planned places lie in extents");
     extent.file.write_all_at(run, start % extent_bytes)?;
     throttle.pass(run.len());
     run.clear();
