@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use metisdb_torture::{
     crash::{self, Case, Limits, Report, Tally},
-    damage::{self, SMALL_CODE_BYTES},
+    damage::{self, SMALL_CODE_BYTES, Share},
     faults,
 };
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,9 @@ pub(crate) struct DamageArguments {
     /// Bytes of code in the small database, all of whose bits in use are flipped.
     #[arg(long, default_value_t = SMALL_CODE_BYTES)]
     code_bytes: usize,
+    /// Inflict a share of all wounds only, such as 3/16.
+    #[arg(long, default_value = "1/1")]
+    share: Share,
 }
 
 /// Options of `faults`.
@@ -142,7 +145,7 @@ pub(crate) fn all(arguments: &AllArguments, json: bool) -> Result<()> {
     let AllArguments { minutes, progress } = arguments;
     let seed = read_progress(progress.as_ref())?.map_or(0, |progress| progress.next_seed);
     faults(&FaultsArguments { seed, histories: 2 }, json)?;
-    damage(&DamageArguments { samples: 100_000, seed, code_bytes: SMALL_CODE_BYTES }, json)?;
+    damage(&DamageArguments { samples: 100_000, seed, code_bytes: SMALL_CODE_BYTES, share: Share::ALL }, json)?;
     let states = u64::MAX;
     crash(&CrashArguments { states, minutes: Some(*minutes), progress: progress.clone(), seed: 0, replay: None }, json)
 }
@@ -170,16 +173,16 @@ pub(crate) fn faults(arguments: &FaultsArguments, json: bool) -> Result<()> {
 /// Damaged files.
 pub(crate) fn damage(arguments: &DamageArguments, json: bool) -> Result<()> {
     let started = Instant::now();
-    let DamageArguments { samples, seed, code_bytes } = *arguments;
+    let DamageArguments { samples, seed, code_bytes, share } = *arguments;
     let threads = thread::available_parallelism()?.get();
-    let report = damage::damage(&damage::Plan { code_bytes, samples, seed, threads })?;
+    let report = damage::damage(&damage::Plan { code_bytes, samples, seed, threads, share })?;
     if json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         let seconds = started.elapsed().as_secs_f64();
         println!(
-            "{} wounds in {seconds:.0} s; every bit of {} bytes in use was flipped",
-            report.wounds, report.live_bytes
+            "{} wounds in {seconds:.0} s; of the bits of {} bytes in use, share {} of {} was flipped",
+            report.wounds, report.live_bytes, share.number, share.of
         );
         for (verdict, count) in &report.verdicts {
             println!("  {verdict:<52}{count:>8}");

@@ -4,7 +4,7 @@ use std::thread;
 
 use metisdb_torture::{
     crash::{self, Limits},
-    damage::{self, SMALL_CODE_BYTES},
+    damage::{self, SMALL_CODE_BYTES, Share},
     faults,
 };
 
@@ -43,7 +43,8 @@ fn no_power_cut_loses_what_was_acknowledged() {
 /// Every bit in use of a database of 64 KiB, and whatever else can happen to its files.
 #[test]
 fn no_damage_gives_a_wrong_value() {
-    let plan = damage::Plan { code_bytes: SMALL_CODE_BYTES, samples: 500, seed: 0, threads: threads() };
+    let share = Share::ALL;
+    let plan = damage::Plan { code_bytes: SMALL_CODE_BYTES, samples: 500, seed: 0, threads: threads(), share };
     let report = damage::damage(&plan).expect("a database to damage");
     println!("{report:#?}");
     assert_eq!(report.failure, None);

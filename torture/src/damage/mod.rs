@@ -13,6 +13,7 @@ mod wound;
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
+    str::FromStr,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
@@ -41,6 +42,38 @@ pub struct Plan {
     pub seed: u64,
     /// Threads.
     pub threads: usize,
+    /// Which of all this.
+    pub share: Share,
+}
+
+/// Every so many wounds, so that a long run is done in pieces whose figures add up.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// Which one, from 1 on.
+    pub number: usize,
+    /// Of so many.
+    pub of: usize,
+}
+
+impl Share {
+    /// Everything.
+    pub const ALL: Self = Self { number: 1, of: 1 };
+
+    fn take<T>(self, all: Vec<T>) -> Vec<T> {
+        all.into_iter().skip(self.number - 1).step_by(self.of).collect()
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        match numbers {
+            Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
+            _ => Err("a number from 1 on, a slash, and of how many".to_string()),
+        }
+    }
 }
 
 /// What came of it.
@@ -65,12 +98,16 @@ pub fn damage(plan: &Plan) -> Result<Report, String> {
     let small = Subject::small(plan.code_bytes)?;
     let wounds = every_bit(&small)?;
     let mut report = Report { live_bytes: wounds.len() / 8, ..Report::default() };
-    for wounds in [wounds, other_wounds(&small)] {
-        inflict(&small, &wounds, plan.threads, &mut report);
-    }
-    if plan.samples > 0 && report.failure.is_none() {
+    let mut inflict = |subject: &Subject, wounds| {
+        if report.failure.is_none() {
+            inflict(subject, &plan.share.take(wounds), plan.threads, &mut report);
+        }
+    };
+    inflict(&small, wounds);
+    inflict(&small, other_wounds(&small));
+    if plan.samples > 0 {
         let large = Subject::large(plan.seed)?;
-        inflict(&large, &random_bits(&large, plan.seed, plan.samples), plan.threads, &mut report);
+        inflict(&large, random_bits(&large, plan.seed, plan.samples));
     }
     Ok(report)
 }

@@ -1,6 +1,10 @@
 //! The kinds of damage.
 
-use std::{collections::BTreeMap, fmt, ops::Range};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    ops::Range,
+};
 
 use metisdb::storage::SimulatedDisk;
 
@@ -105,22 +109,27 @@ impl fmt::Display for Wound {
 
 /// Flips of every bit in use: of the log up to its end, and of all blocks of other files that hold anything.
 pub(crate) fn every_bit(subject: &Subject) -> Result<Vec<Wound>, String> {
-    let mut wounds = Vec::new();
+    let mut in_use: Vec<(&String, Range<usize>)> = Vec::new();
+    // Of a key that is in several segments the last record is read: the names are in the order of the log.
+    let mut newest: BTreeMap<Vec<u8>, (&String, Range<usize>)> = BTreeMap::new();
     for (file, bytes) in &subject.files {
-        let harm = |bit| Harm::Flip { bit };
-        let flips = |offset, live| (0..8).map(move |bit| Wound { file: file.clone(), offset, harm: harm(bit), live });
         if file.starts_with("segment.") {
             let walk = walk(bytes)?;
-            let live: Vec<Range<usize>> = walk.newest.into_values().collect();
-            let is_live = |offset| live.iter().any(|live| live.contains(&offset));
-            wounds.extend((0..walk.end).flat_map(|offset| flips(offset, is_live(offset))));
+            newest.extend(walk.newest.into_iter().map(|(key, record)| (key, (file, record))));
+            in_use.push((file, 0..walk.end));
         } else {
-            let in_use = bytes.chunks(BLOCK).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0));
-            let offsets = in_use.flat_map(|(index, block)| index * BLOCK..index * BLOCK + block.len());
-            wounds.extend(offsets.flat_map(|offset| flips(offset, false)));
+            let blocks = bytes.chunks(BLOCK).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0));
+            in_use.extend(blocks.map(|(index, block)| (file, index * BLOCK..index * BLOCK + block.len())));
         }
     }
-    Ok(wounds)
+    let live: HashSet<(&String, usize)> =
+        newest.into_values().flat_map(|(file, record)| record.map(move |offset| (file, offset))).collect();
+    let bytes = in_use.into_iter().flat_map(|(file, range)| range.map(move |offset| (file, offset)));
+    let flips = bytes.flat_map(|(file, offset)| {
+        let live = live.contains(&(file, offset));
+        (0..8).map(move |bit| Wound { file: file.clone(), offset, harm: Harm::Flip { bit }, live })
+    });
+    Ok(flips.collect())
 }
 
 /// Truncations, removals, swapped blocks, and older contents.
