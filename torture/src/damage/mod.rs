@@ -152,3 +152,19 @@ impl Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Share;
+
+    #[test]
+    fn shares_are_all_and_each_once() {
+        let shares = ["1/3", "2/3", "3/3"].map(|text| text.parse::<Share>().unwrap());
+        let mut all = shares.map(|share| share.take((0..10).collect())).concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..10).collect::<Vec<i32>>());
+        for wrong in ["0/3", "4/3", "3", "1/0", "a/b"] {
+            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+        }
+    }
+}

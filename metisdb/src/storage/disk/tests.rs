@@ -239,3 +239,18 @@ fn threads_share_files_and_maps() {
         }
     });
 }
+
+/// The system read megabytes around each page that was not in memory: in too little of it a read cost milliseconds.
+#[cfg(target_os = "linux")]
+#[test]
+fn maps_are_read_in_no_order() {
+    let (_folder, storage) = new_storage();
+    let file = storage.create("log").expect("create");
+    file.set_length(8192).expect("length");
+    let map = file.map(8192).expect("map");
+    let regions = std::fs::read_to_string("/proc/self/smaps").expect("the regions of this process");
+    let begin = format!("{:x}-", map.as_ptr().addr());
+    let own = regions.lines().skip_while(|line| !line.starts_with(&begin));
+    let flags = own.skip(1).find(|line| line.starts_with("VmFlags:")).expect("its flags");
+    assert!(flags.split(' ').any(|flag| flag == "rr"), "{flags}");
+}
