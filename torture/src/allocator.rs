@@ -7,7 +7,7 @@
 use std::sync::Once;
 
 /// Makes the allocator map every block from 1 MiB on, and so leave the clearing of pages that nobody touches, and keep what is freed below that.
-pub(crate) fn map_large_blocks() {
+pub(crate) fn tune() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         #[cfg(all(target_os = "linux", target_env = "gnu"))]

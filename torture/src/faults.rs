@@ -78,7 +78,7 @@ pub struct Report {
 /// # Errors
 /// Where the folder cannot be written to.
 pub fn inject(seeds: std::ops::Range<u64>, folder: &Path) -> Result<Report, String> {
-    allocator::map_large_blocks();
+    allocator::tune();
     let mut report = Report::default();
     for seed in seeds {
         let states = states(seed);

@@ -56,7 +56,7 @@ pub struct Report {
 
 /// Judges the states of one history after the other, until there are enough or one is not as it must be. `progress` is told the figures now and then.
 pub fn enumerate(limits: &Limits, progress: &(dyn Fn(&Tally) + Sync)) -> Report {
-    allocator::map_large_blocks();
+    allocator::tune();
     let tally = Mutex::new(Tally::default());
     let failure = Mutex::new(None);
     let next_seed = AtomicU64::new(limits.first_seed);

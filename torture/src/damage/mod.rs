@@ -94,7 +94,7 @@ pub struct Report {
 /// # Errors
 /// Where the databases cannot be made.
 pub fn damage(plan: &Plan) -> Result<Report, String> {
-    allocator::map_large_blocks();
+    allocator::tune();
     let small = Subject::small(plan.code_bytes)?;
     let wounds = every_bit(&small)?;
     let mut report = Report { live_bytes: wounds.len() / 8, ..Report::default() };
