@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| metisdb::fuzzing::rlp(bytes));
+fuzz_target!(|bytes: &[u8]| metisdb_proof::fuzzing::rlp(bytes));

@@ -22,7 +22,7 @@
 //! | `lookup`, `view`, `stage` | how a record is found; the same with what is not committed yet; from changes to records |
 //! | `tries`, `store` | the tries of versions, and what holds them; what an open database consists of |
 //! | `difference`, `retrace`, `regrow` | from the trie of one version to another's; the trie when a database is opened |
-//! | `proof`, `prove` | what convinces those who trust nothing: verifying it, and making it |
+//! | `prove` | what convinces those who trust nothing; they verify it with the crate `metisdb-proof` |
 //! | `snapshot`, `range`, `commit`, `proposal`, `roots`, `checkpoint`, `replay`, `recover`, `check`, `audit`, `stats` | one straight line of steps each |
 //! | `db` | the face |
 //!
@@ -56,7 +56,6 @@ mod options;
 mod pins;
 mod prefetch;
 mod probe;
-pub mod proof;
 mod proposal;
 mod prove;
 mod range;
@@ -78,6 +77,9 @@ mod trie;
 mod tries;
 mod types;
 mod view;
+
+/// Verification of what a snapshot proves, without a database: the crate `metisdb-proof`.
+pub use metisdb_proof as proof;
 
 pub use self::{
     changes::Changes,

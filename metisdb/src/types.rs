@@ -1,26 +1,10 @@
 //! Plain values of the state model.
 
-use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
+pub use metisdb_proof::Account;
 
 /// Longest code blob, in bytes (42 times the limit of EIP-170).
 pub const MAX_CODE_BYTES: usize = 1 << 20;
-
-/// What the state holds of an account, its storage apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// Number of transactions sent or contracts created.
-    pub nonce: u64,
-    /// Balance in wei.
-    pub balance: U256,
-    /// Keccak-256 of the code; [`KECCAK256_EMPTY`] where there is none.
-    pub code_hash: B256,
-}
-
-impl Default for Account {
-    fn default() -> Self {
-        Self { nonce: 0, balance: U256::ZERO, code_hash: KECCAK256_EMPTY }
-    }
-}
 
 /// Block metadata, as the embedder gives it with a commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

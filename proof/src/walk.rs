@@ -1,8 +1,10 @@
 //! Follows one path through the nodes of a proof.
 
+use alloc::vec;
+
 use alloy_primitives::{B256, Bytes, keccak256};
 
-use super::{
+use crate::{
     EMPTY_ROOT, ProofError,
     node::{Child, HASHED_BYTES, Node, NodeError, PATH_NIBBLES},
 };

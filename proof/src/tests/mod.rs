@@ -119,7 +119,7 @@ fn proof(nodes: &[&[u8]]) -> Vec<Bytes> {
 /// Every test that the specification names exists, and every test of a refusal is named there.
 #[test]
 fn the_specification_names_the_tests() {
-    let table = include_str!("../../../../spec/proofs.md");
+    let table = include_str!("../../../spec/proofs.md");
     let sources = [include_str!("claims.rs"), include_str!("refusals.rs"), include_str!("rlp.rs")];
     let sources = [&sources[..], &[include_str!("mutations.rs"), include_str!("oracle.rs")]].concat().concat();
     for name in table.split('`').filter(|word| word.contains('_') && !word.contains([' ', '/', ':'])) {

@@ -1,4 +1,4 @@
-//! RLP and proofs, beside an independent implementation.
+//! Entrances for fuzzers: RLP and proofs, beside an independent implementation. Built for fuzzers and for the tests only.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,10 @@ use alloy_trie::{
 use arbitrary::{Result, Unstructured};
 
 use crate::{
-    Account,
-    proof::{
-        AccountProof, EMPTY_ROOT, SlotProof, decode_account,
-        rlp::{Item, Reader},
-        verify_path,
-    },
+    AccountProof, EMPTY_ROOT, SlotProof,
+    account::{Account, decode_account},
+    rlp::{Item, Reader},
+    walk::verify_path,
 };
 
 /// Keys of a trie, slots of a proof and changes of one, at most.
@@ -283,4 +281,37 @@ fn change_claim(input: &mut Unstructured<'_>, proof: &mut AccountProof) -> Resul
         _ => change(input, &mut proof.nodes, &mut unnamed)?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    /// What fuzzing found worth keeping, among it everything that ever failed.
+    #[test]
+    fn the_corpus_passes() {
+        for (target, entrance) in [("rlp", super::rlp as fn(&[u8])), ("proof", super::proof)] {
+            let corpus = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/{}"), target);
+            let inputs: Vec<_> = fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+            assert!(!inputs.is_empty(), "the corpus of {target} is empty");
+            for path in inputs {
+                println!("{}", path.display());
+                entrance(&fs::read(path).unwrap());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_read_as_the_oracle_reads_them(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            super::rlp(&bytes);
+        }
+
+        #[test]
+        fn arbitrary_proofs_prove_what_the_oracle_says(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            super::proof(&bytes);
+        }
+    }
 }

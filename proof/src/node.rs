@@ -3,9 +3,11 @@
 //! All paths of a state trie have 64 nibbles, so a branch has no value, and what a node may hold is narrower than in tries at
 //! large. Children are told apart, not followed.
 
+use alloc::boxed::Box;
+
 use alloy_primitives::B256;
 
-use super::rlp::{Item, RlpError};
+use crate::rlp::{Item, RlpError};
 
 /// Nibbles of every path: keys are hashes.
 pub(crate) const PATH_NIBBLES: usize = 64;

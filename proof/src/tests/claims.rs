@@ -10,7 +10,7 @@ use super::{
     Random, integer, leaf, list, nibbles, proof, string,
     tries::{Entries, prove},
 };
-use crate::types::Account;
+use crate::Account;
 
 /// The value of an account's leaf.
 fn encode(account: &Account, storage_root: B256) -> Vec<u8> {

@@ -1,0 +1,44 @@
+//! Verification of what a MetisDB exports, without a database.
+//!
+//! An [`AccountProof`] has the form of an `eth_getProof` answer. [`AccountProof::verify`] needs a state root that the caller
+//! trusts, and nothing else; what it refuses, and why, stands in `spec/proofs.md`.
+//!
+//! The bytes of a proof are taken for hostile: the work is linear in them, nothing is allocated by a length that they announce,
+//! and nothing recurses. The crate needs an allocator and no operating system, so that it runs where fraud proofs are replayed.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `rlp`, `node` | reading: items, nodes of a trie |
+//! | `error` | why something is refused |
+//! | `account` | the fields of an account |
+//! | `walk` | one path through nodes |
+//! | `account_proof` | an account and its slots |
+
+#![cfg_attr(not(any(test, fuzzing)), no_std)]
+
+extern crate alloc;
+
+mod account;
+mod account_proof;
+mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+mod node;
+mod rlp;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use alloy_primitives::{B256, b256};
+
+pub use self::{
+    account::Account,
+    account_proof::{AccountProof, SlotProof},
+    error::ProofError,
+    node::NodeError,
+    rlp::RlpError,
+    walk::verify_path,
+};
+
+/// Root of a trie without keys: the hash of the empty RLP string.
+pub const EMPTY_ROOT: B256 = b256!("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421");
