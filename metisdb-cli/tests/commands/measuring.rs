@@ -1,17 +1,10 @@
 //! The benchmark: that it measures everything, and what it leaves.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, process::Command};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::{INTERRUPTED, UNUSABLE, USAGE, fails, names, program};
+use crate::{UNUSABLE, USAGE, fails, interrupted_leaves_nothing, names, program};
 
 /// As little as can be measured of databases of these sizes, with `folder` for what is temporary.
 fn bench(folder: &Path, keys: &str) -> Command {
@@ -101,15 +94,7 @@ fn several_sizes_stand_beside_each_other_and_the_map_may_be_left_out() {
 #[test]
 fn a_signal_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = bench(folder.path(), "20000").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let begun = Instant::now();
-    while names(folder.path()).is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not begin");
-        thread::sleep(Duration::from_millis(1));
-    }
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(INTERRUPTED));
-    assert!(names(folder.path()).is_empty());
+    interrupted_leaves_nothing(&mut bench(folder.path(), "20000"), folder.path());
 }
 
 #[test]
