@@ -13,6 +13,8 @@
 //! | `account` | the fields of an account |
 //! | `walk` | one path through nodes |
 //! | `account_proof` | an account and its slots |
+//! | `encode` | writing RLP |
+//! | `partial`, `witness` | a part of a state: reading it, the root that changes lead to; what a replay needs, and its forms |
 
 #![cfg_attr(not(any(test, fuzzing)), no_std)]
 
@@ -20,14 +22,17 @@ extern crate alloc;
 
 mod account;
 mod account_proof;
+mod encode;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod node;
+mod partial;
 mod rlp;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod witness;
 
 use alloy_primitives::{B256, b256};
 
@@ -36,8 +41,10 @@ pub use self::{
     account_proof::{AccountProof, SlotProof},
     error::ProofError,
     node::NodeError,
+    partial::{AccountChange, Fields, NodePath, PartialState, Source, StateChanges, WitnessError},
     rlp::RlpError,
     walk::verify_path,
+    witness::{Accessed, Witness, WitnessMode, collect, preimage_key},
 };
 
 /// Root of a trie without keys: the hash of the empty RLP string.
