@@ -1,12 +1,9 @@
 //! What is read: a version of the database, or a proposal.
 
 use alloy_primitives::{Address, B256, Bytes, U256};
-use std::sync::Arc;
+use metisdb::{Account, Changes, Db, Proposal, Recorder, Result, Snapshot, proof::WitnessError};
 
-use metisdb::{
-    Account, Changes, Db, Proposal, Recorder, Result, Snapshot,
-    proof::{EMPTY_ROOT, PartialState, WitnessError},
-};
+use crate::stateless::Stateless;
 
 /// A state that can be executed on: a version that is committed, a proposal, which nobody else sees yet, or what a witness has of one.
 ///
@@ -21,7 +18,7 @@ pub enum Base {
     /// One of those, whose reads are noted for a witness.
     Recorder(Recorder),
     /// What a witness has: whatever else is read is an error.
-    Partial(Arc<PartialState>),
+    Stateless(Stateless),
 }
 
 impl From<Snapshot> for Base {
@@ -42,9 +39,9 @@ impl From<Recorder> for Base {
     }
 }
 
-impl From<PartialState> for Base {
-    fn from(state: PartialState) -> Self {
-        Self::Partial(Arc::new(state))
+impl From<Stateless> for Base {
+    fn from(state: Stateless) -> Self {
+        Self::Stateless(state)
     }
 }
 
@@ -58,7 +55,7 @@ impl Base {
             Self::Snapshot(snapshot) => snapshot.root(),
             Self::Proposal(proposal) => Ok(proposal.root()),
             Self::Recorder(recorder) => recorder.root(),
-            Self::Partial(state) => Ok(state.root()),
+            Self::Stateless(state) => Ok(state.state().root()),
         }
     }
 
@@ -69,7 +66,7 @@ impl Base {
             Self::Snapshot(snapshot) => snapshot.account(address),
             Self::Proposal(proposal) => proposal.account(address),
             Self::Recorder(recorder) => recorder.account(address),
-            Self::Partial(state) => Ok(state.account(address)?),
+            Self::Stateless(state) => state.account(address),
         }
     }
 
@@ -80,7 +77,7 @@ impl Base {
             Self::Snapshot(snapshot) => snapshot.storage(address, slot),
             Self::Proposal(proposal) => proposal.storage(address, slot),
             Self::Recorder(recorder) => recorder.storage(address, slot),
-            Self::Partial(state) => Ok(state.storage(address, slot)?),
+            Self::Stateless(state) => state.storage(address, slot),
         }
     }
 
@@ -90,7 +87,7 @@ impl Base {
             Self::Snapshot(snapshot) => snapshot.has_storage(address),
             Self::Proposal(proposal) => proposal.has_storage(address),
             Self::Recorder(recorder) => recorder.has_storage(address),
-            Self::Partial(state) => Ok(state.storage_root(address)? != EMPTY_ROOT),
+            Self::Stateless(state) => state.has_storage(address),
         }
     }
 
@@ -100,7 +97,7 @@ impl Base {
             Self::Snapshot(snapshot) => snapshot.code(code_hash),
             Self::Proposal(proposal) => proposal.code(code_hash),
             Self::Recorder(recorder) => recorder.code(code_hash),
-            Self::Partial(state) => Ok(Some(state.code(code_hash)?)),
+            Self::Stateless(state) => state.code(code_hash),
         }
     }
 
@@ -117,7 +114,7 @@ impl Base {
             Self::Snapshot(snapshot) => snapshot.block_hash(number),
             Self::Proposal(proposal) => proposal.block_hash(number),
             Self::Recorder(recorder) => recorder.block_hash(number),
-            Self::Partial(state) => Ok(Some(state.block_hash(number)?)),
+            Self::Stateless(state) => state.block_hash(number),
         }
     }
 
@@ -130,7 +127,7 @@ impl Base {
             Self::Snapshot(snapshot) => db.propose(snapshot, changes),
             Self::Proposal(proposal) => proposal.propose(changes),
             Self::Recorder(recorder) => recorder.propose(changes),
-            Self::Partial(_) => Err(WitnessError::NoDatabase.into()),
+            Self::Stateless(_) => Err(WitnessError::NoDatabase.into()),
         }
     }
 }
