@@ -10,7 +10,7 @@ mod headers;
 mod source;
 pub(crate) mod state;
 mod subtree;
-mod trie;
+pub(crate) mod trie;
 
 use alloc::collections::BTreeMap;
 

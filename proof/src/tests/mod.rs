@@ -2,7 +2,9 @@
 
 mod claims;
 mod mutations;
+mod naive;
 mod oracle;
+mod partial;
 mod refusals;
 mod rlp;
 mod tries;
