@@ -8,6 +8,7 @@ mod partial;
 mod refusals;
 mod rlp;
 mod tries;
+mod witness;
 
 use alloy_primitives::{B256, Bytes, U256, keccak256};
 

@@ -19,6 +19,7 @@ use crate::{
     partial::trie::{Change, PartialTrie},
 };
 
+const CASES: u64 = 3_000;
 /// Up to so many changes all orders are tried.
 const FEW: usize = 4;
 /// Of more changes, so many orders.
@@ -212,7 +213,7 @@ fn on_path(known: &Known, root: B256, path: &B256) -> BTreeSet<B256> {
 #[test]
 fn deletions_that_collapse_branches() {
     let mut seen = [0; 5];
-    for seed in 0..20_000 {
+    for seed in 0..CASES {
         for (count, is_such) in seen.iter_mut().zip(check(seed)) {
             *count += u32::from(is_such);
         }
