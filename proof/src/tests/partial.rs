@@ -93,7 +93,12 @@ fn random_changes(entries: &Entries, random: &mut Random) -> Changes {
         changes.extend(alike.skip(spared).take(most).map(|key| (*key, None)));
     }
     for _ in 0..random.below(most + 1) {
-        let path = if entries.is_empty() { random.hash() } else { near(&nth_key(entries, random), random) };
+        // Often beside what is removed: so that a branch keeps its place, but only if it comes before that.
+        let path = match (changes.is_empty(), entries.is_empty()) {
+            (false, _) if random.below(2) == 0 => near(&nth_key_of(&changes, random), random),
+            (_, false) => near(&nth_key(entries, random), random),
+            (_, true) => random.hash(),
+        };
         let value = (random.below(3) > 0).then(|| random_value(random));
         changes.insert(path, value);
     }
