@@ -163,7 +163,7 @@ pub enum Error {
     },
     /// A witness does not suffice, or cannot be made: its changes are none that a state can take.
     #[error(transparent)]
-    Witness(#[from] WitnessError),
+    Witness(Box<WitnessError>),
     /// An option has a value that it cannot have.
     #[error("option {option}: {reason}")]
     InvalidOption {
@@ -186,6 +186,12 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+}
+
+impl From<WitnessError> for Error {
+    fn from(error: WitnessError) -> Self {
+        Self::Witness(Box::new(error))
+    }
 }
 
 /// What to do about damage of this kind.

@@ -73,6 +73,11 @@ impl Witnesses {
         add(&self.replayed, 1);
         add(&self.nodes, canonical.state.len());
         add(&self.spare, superset.state.len() - canonical.state.len());
+        let mut other = block.clone();
+        other.header.state_root = parents[0].state_root;
+        if other != *block && !matches!(chain.replay(&canonical, &other), Err(ReplayError::Header { .. })) {
+            return Err("a header with another root is confirmed".into());
+        }
         self.check_minimal(chain, block, &canonical)
     }
 

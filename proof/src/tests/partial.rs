@@ -241,3 +241,51 @@ fn what_a_part_holds_is_read() {
         }
     }
 }
+
+/// Gives any node for any hash: nodes of honest tries, most with changed bytes.
+struct Stranger {
+    nodes: Vec<Bytes>,
+    random: RefCell<Random>,
+}
+
+impl Source for Stranger {
+    type Error = WitnessError;
+
+    fn node(&self, _hash: &B256, _path: &NodePath) -> Result<Bytes, WitnessError> {
+        let random = &mut *self.random.borrow_mut();
+        let mut node = self.nodes[random.below(self.nodes.len())].to_vec();
+        for _ in 0..random.below(3) {
+            let place = random.below(node.len());
+            node[place] = random.byte();
+        }
+        Ok(node.into())
+    }
+
+    fn code(&self, _hash: &B256) -> Result<Option<Bytes>, WitnessError> {
+        Ok(None)
+    }
+}
+
+/// Whatever the nodes are, reading and changing them comes to an end, in an answer or an error.
+#[test]
+fn nodes_of_a_stranger_lead_to_an_end() {
+    let mut seen = [0; 4];
+    for seed in 0..3_000 {
+        let mut random = Random(seed);
+        let entries = random_entries(&mut random);
+        let (_, known) = all_nodes(&entries);
+        if known.is_empty() {
+            continue;
+        }
+        let changes = random_changes(&entries, &mut random);
+        let source = Stranger { nodes: known.into_values().collect(), random: RefCell::new(random) };
+        let trie = PartialTrie { source: &source, account: None, root: B256::repeat_byte(1) };
+        for path in changes.keys() {
+            seen[usize::from(trie.get(path).is_ok())] += 1;
+        }
+        let changes = changes.into_iter().map(|(path, value)| Change { path, value }).collect();
+        seen[2 + usize::from(trie.root_after(changes).is_ok())] += 1;
+    }
+    println!("[reads refused, answered, changes refused, made]: {seen:?}");
+    assert!(seen.iter().all(|&count| count > 100), "{seen:?}");
+}
