@@ -1,10 +1,11 @@
 //! Verification of what a MetisDB exports, without a database.
 //!
 //! An [`AccountProof`] has the form of an `eth_getProof` answer. [`AccountProof::verify`] needs a state root that the caller
-//! trusts, and nothing else; what it refuses, and why, stands in `spec/proofs.md`.
+//! trusts, and nothing else; what it refuses, and why, stands in `spec/proofs.md`. A [`Witness`] is what the replay of a block needs
+//! of the state before it; read as a [`PartialState`] it answers for that state and tells the root after changes: `spec/witness.md`.
 //!
-//! The bytes of a proof are taken for hostile: the work is linear in them, nothing is allocated by a length that they announce,
-//! and nothing recurses. The crate needs an allocator and no operating system, so that it runs where fraud proofs are replayed.
+//! The bytes of both are taken for hostile: the work is linear in those of a proof and in the steps down a witness, nothing is
+//! allocated by a length that they announce, and nothing recurses deeper than a path has nibbles. The crate needs an allocator and no operating system, so that it runs where fraud proofs are replayed.
 //!
 //! | file | what lives there |
 //! |---|---|
