@@ -105,6 +105,11 @@ impl Chain {
         Self { forks, ..self }
     }
 
+    /// The same chain with other code in its cache.
+    pub(crate) fn with_codes(&self, codes: CodeCache<Bytecode>) -> Self {
+        Self { codes, ..self.clone() }
+    }
+
     /// The rules.
     pub fn forks(&self) -> &Forks {
         &self.forks

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Chain::next_header -> Block -> Chain::execute -> Executed -> Base::propose -> Chain::seal -> Proposal::seal -> Proposal::commit
+//!                                Witness -> Chain::replay -> Replayed
 //! ```
 //!
 //! No rule of consensus is written here; what a fork demands of execution is alloy's and revm's word.
@@ -12,6 +13,7 @@ mod collision;
 mod forks;
 mod parallel;
 mod recorded;
+mod replay;
 mod speculation;
 pub mod tokens;
 pub mod unpack;
@@ -21,4 +23,5 @@ pub use self::{
     forks::{Forks, UnknownForks},
     parallel::Parallel,
     recorded::Recorded,
+    replay::{ReplayError, Replayed},
 };

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
-use crate::types::{Account, Block};
+use crate::{
+    proof::{Fields, StateChanges},
+    types::{Account, Block},
+};
 
 /// Everything that one commit changes: sorted and free of duplicates whatever the order of the calls.
 ///
@@ -103,6 +106,21 @@ impl Changes {
     /// The metadata of the block that this commit makes.
     pub fn block(&self) -> Option<&Block> {
         self.block.as_ref()
+    }
+
+    /// The changes of the state account by account, as [`PartialState::root_after`](crate::proof::PartialState::root_after) takes them.
+    pub fn by_account(&self) -> StateChanges {
+        let mut changes = StateChanges::new();
+        for (address, account) in &self.accounts {
+            changes.entry(*address).or_default().fields = account.map_or(Fields::Deleted, Fields::Set);
+        }
+        for address in &self.wiped {
+            changes.entry(*address).or_default().wiped = true;
+        }
+        for ((address, slot), value) in &self.slots {
+            changes.entry(*address).or_default().slots.insert(*slot, *value);
+        }
+        changes
     }
 
     /// Number of single changes.

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use alloy_primitives::{Address, B256};
+use metisdb_proof::WitnessError;
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -160,6 +161,9 @@ pub enum Error {
         /// The account.
         address: Address,
     },
+    /// A witness does not suffice, or cannot be made: its changes are none that a state can take.
+    #[error(transparent)]
+    Witness(Box<WitnessError>),
     /// An option has a value that it cannot have.
     #[error("option {option}: {reason}")]
     InvalidOption {
@@ -182,6 +186,12 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+}
+
+impl From<WitnessError> for Error {
+    fn from(error: WitnessError) -> Self {
+        Self::Witness(Box::new(error))
+    }
 }
 
 /// What to do about damage of this kind.

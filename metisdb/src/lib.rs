@@ -22,9 +22,9 @@
 //! | `lookup`, `view`, `stage` | how a record is found; the same with what is not committed yet; from changes to records |
 //! | `tries`, `store` | the tries of versions, and what holds them; what an open database consists of |
 //! | `difference`, `retrace`, `regrow` | from the trie of one version to another's; the trie when a database is opened |
-//! | `prove` | what convinces those who trust nothing; they verify it with the crate `metisdb-proof` |
+//! | `prove`, `witness` | what convinces those who trust nothing; they verify it with the crate `metisdb-proof` |
 //! | `snapshot`, `range`, `commit`, `proposal`, `roots`, `checkpoint`, `replay`, `recover`, `check`, `audit`, `stats` | one straight line of steps each |
-//! | `db` | the face |
+//! | `recorder`, `db` | the face |
 //!
 //! The bytes and the rules are owned by `spec/`.
 
@@ -59,6 +59,7 @@ mod probe;
 mod proposal;
 mod prove;
 mod range;
+mod recorder;
 mod recover;
 mod regrow;
 mod replay;
@@ -77,6 +78,7 @@ mod trie;
 mod tries;
 mod types;
 mod view;
+mod witness;
 
 /// Verification of what a snapshot proves, without a database: the crate `metisdb-proof`.
 pub use metisdb_proof as proof;
@@ -90,6 +92,7 @@ pub use self::{
     options::Options,
     proposal::Proposal,
     range::{Accounts, Slots},
+    recorder::Recorder,
     roots::DeferredRoot,
     snapshot::Snapshot,
     stats::Stats,

@@ -13,7 +13,7 @@ use crate::{
     commit::{self, Commit, Durability},
     error::{Error, Result},
     probe,
-    proof::AccountProof,
+    proof::{Accessed, AccountProof, Witness, WitnessMode},
     prove, roots,
     snapshot::Snapshot,
     stage::{self, Staged},
@@ -22,6 +22,7 @@ use crate::{
     tries::{HeldTrie, NewTrie},
     types::{Account, Block},
     view::View,
+    witness,
 };
 
 /// Changes on a snapshot or on another proposal, with the root that they lead to.
@@ -185,6 +186,16 @@ impl Proposal {
     pub fn proof(&self, address: &Address, slots: &[U256]) -> Result<AccountProof> {
         let _reading = self.inner.snapshot.begin_read()?;
         prove::prove(&self.store().tries, &self.inner.held, &self.view(), address, slots)
+    }
+
+    /// What a replay on this state needs: [`Snapshot::witness`].
+    ///
+    /// # Errors
+    /// As [`Snapshot::witness`].
+    pub fn witness(&self, accessed: &Accessed, changes: &Changes, mode: WitnessMode) -> Result<Witness> {
+        let Proposed { snapshot, held, .. } = &*self.inner;
+        let _reading = snapshot.begin_read()?;
+        witness::witness(&self.store().tries, held, &self.view(), (accessed, changes), mode)
     }
 
     /// An account, or `None` where it does not exist.

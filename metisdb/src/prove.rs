@@ -65,7 +65,7 @@ fn prove_slot(
 }
 
 /// The nodes on a path, from the top on, those that stand inside others left out; and the leaf at its end, if any.
-fn nodes_on(
+pub(crate) fn nodes_on(
     tries: &Tries,
     top: Option<&Child>,
     birth: u32,

@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 use alloy_primitives::{Address, B256, Bytes, U256};
 
 use crate::{
+    changes::Changes,
     error::{Error, Result},
     key::RecordKey,
     log::record::Body,
     lookup::Lookup,
     pins::{Expired, Pin, Reading},
-    proof::AccountProof,
+    proof::{Accessed, AccountProof, Witness, WitnessMode},
     prove,
     range::{Accounts, Slots},
     retrace,
@@ -19,6 +20,7 @@ use crate::{
     tries::HeldTrie,
     types::{Account, Block, Key, Value},
     view::View,
+    witness,
 };
 
 /// How many reads of a batch are under way at once.
@@ -136,6 +138,18 @@ impl Snapshot {
     pub fn proof(&self, address: &Address, slots: &[U256]) -> Result<AccountProof> {
         let _reading = self.begin_read()?;
         prove::prove(&self.store().tries, &*self.trie()?, &self.view(), address, slots)
+    }
+
+    /// What a replay needs of this state that reads what is `accessed` and makes the `changes`, for whoever has no database:
+    /// [`PartialState`](crate::proof::PartialState). A [`Recorder`](crate::Recorder) notes what is accessed. Headers are the caller's to
+    /// add. Reads each path from the trie once, in superset mode those of what is removed twice; blocks on nobody. Asks the trie, as
+    /// [`Snapshot::storage_root`] does.
+    ///
+    /// # Errors
+    /// [`Error::Witness`] for changes that no state can take; [`Error::Corruption`], [`Error::Io`], [`Error::SnapshotExpired`].
+    pub fn witness(&self, accessed: &Accessed, changes: &Changes, mode: WitnessMode) -> Result<Witness> {
+        let _reading = self.begin_read()?;
+        witness::witness(&self.store().tries, &*self.trie()?, &self.view(), (accessed, changes), mode)
     }
 
     /// The accounts in the order of the Keccak-256 hashes of their addresses, from a hash on: hash, address, account. After an error an

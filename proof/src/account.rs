@@ -1,8 +1,13 @@
 //! The fields of an account.
 
+use alloc::vec::Vec;
+
 use alloy_primitives::{B256, KECCAK256_EMPTY, U256};
 
-use crate::rlp::{Item, RlpError};
+use crate::{
+    encode,
+    rlp::{Item, RlpError},
+};
 
 /// What the state holds of an account, its storage apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,4 +33,16 @@ pub(crate) fn decode_account(bytes: &[u8]) -> Result<(Account, B256), RlpError> 
     let (storage_root, code_hash) = (fields.item()?.hash()?, fields.item()?.hash()?);
     fields.finish()?;
     Ok((Account { nonce, balance, code_hash }, storage_root))
+}
+
+/// The value of an account's leaf.
+pub(crate) fn encode_account(account: &Account, storage_root: B256) -> Vec<u8> {
+    let mut fields = Vec::new();
+    encode::integer(U256::from(account.nonce), &mut fields);
+    encode::integer(account.balance, &mut fields);
+    encode::string(storage_root.as_slice(), &mut fields);
+    encode::string(account.code_hash.as_slice(), &mut fields);
+    let mut value = Vec::with_capacity(fields.len() + 2);
+    encode::list(&fields, &mut value);
+    value
 }

@@ -1,9 +1,11 @@
 //! What is read: a version of the database, or a proposal.
 
 use alloy_primitives::{Address, B256, Bytes, U256};
-use metisdb::{Account, Changes, Db, Proposal, Result, Snapshot};
+use metisdb::{Account, Changes, Db, Proposal, Recorder, Result, Snapshot, proof::WitnessError};
 
-/// A state that can be executed on: a version that is committed, or a proposal, which nobody else sees yet.
+use crate::stateless::Stateless;
+
+/// A state that can be executed on: a version that is committed, a proposal, which nobody else sees yet, or what a witness has of one.
 ///
 /// Reading takes no lock and waits for nobody. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -13,6 +15,10 @@ pub enum Base {
     Snapshot(Snapshot),
     /// What a chain of proposals leads to.
     Proposal(Proposal),
+    /// One of those, whose reads are noted for a witness.
+    Recorder(Recorder),
+    /// What a witness has: whatever else is read is an error.
+    Stateless(Stateless),
 }
 
 impl From<Snapshot> for Base {
@@ -27,15 +33,29 @@ impl From<Proposal> for Base {
     }
 }
 
+impl From<Recorder> for Base {
+    fn from(recorder: Recorder) -> Self {
+        Self::Recorder(recorder)
+    }
+}
+
+impl From<Stateless> for Base {
+    fn from(state: Stateless) -> Self {
+        Self::Stateless(state)
+    }
+}
+
 impl Base {
     /// The state root. A root that is still being computed is waited for.
     ///
     /// # Errors
-    /// [`metisdb::Error::Corruption`]; so for all reads.
+    /// [`metisdb::Error::Corruption`], and [`metisdb::Error::Witness`] where a witness does not have it; so for all reads.
     pub fn root(&self) -> Result<B256> {
         match self {
             Self::Snapshot(snapshot) => snapshot.root(),
             Self::Proposal(proposal) => Ok(proposal.root()),
+            Self::Recorder(recorder) => recorder.root(),
+            Self::Stateless(state) => Ok(state.state().root()),
         }
     }
 
@@ -45,6 +65,8 @@ impl Base {
         match self {
             Self::Snapshot(snapshot) => snapshot.account(address),
             Self::Proposal(proposal) => proposal.account(address),
+            Self::Recorder(recorder) => recorder.account(address),
+            Self::Stateless(state) => state.account(address),
         }
     }
 
@@ -54,6 +76,8 @@ impl Base {
         match self {
             Self::Snapshot(snapshot) => snapshot.storage(address, slot),
             Self::Proposal(proposal) => proposal.storage(address, slot),
+            Self::Recorder(recorder) => recorder.storage(address, slot),
+            Self::Stateless(state) => state.storage(address, slot),
         }
     }
 
@@ -62,6 +86,8 @@ impl Base {
         match self {
             Self::Snapshot(snapshot) => snapshot.has_storage(address),
             Self::Proposal(proposal) => proposal.has_storage(address),
+            Self::Recorder(recorder) => recorder.has_storage(address),
+            Self::Stateless(state) => state.has_storage(address),
         }
     }
 
@@ -70,6 +96,15 @@ impl Base {
         match self {
             Self::Snapshot(snapshot) => snapshot.code(code_hash),
             Self::Proposal(proposal) => proposal.code(code_hash),
+            Self::Recorder(recorder) => recorder.code(code_hash),
+            Self::Stateless(state) => state.code(code_hash),
+        }
+    }
+
+    /// Code was read from a cache.
+    pub(crate) fn note_code(&self, code_hash: &B256) {
+        if let Self::Recorder(recorder) = self {
+            recorder.note_code(code_hash);
         }
     }
 
@@ -78,17 +113,21 @@ impl Base {
         match self {
             Self::Snapshot(snapshot) => snapshot.block_hash(number),
             Self::Proposal(proposal) => proposal.block_hash(number),
+            Self::Recorder(recorder) => recorder.block_hash(number),
+            Self::Stateless(state) => state.block_hash(number),
         }
     }
 
     /// Proposes changes on this state. Blocks on nothing; takes the time of computing a root.
     ///
     /// # Errors
-    /// As [`Db::propose`]. `db` must be the database that this state is of.
+    /// As [`Db::propose`]. `db` must be the database that this state is of; [`WitnessError::NoDatabase`] where it is a witness's.
     pub fn propose(&self, db: &Db, changes: &Changes) -> Result<Proposal> {
         match self {
             Self::Snapshot(snapshot) => db.propose(snapshot, changes),
             Self::Proposal(proposal) => proposal.propose(changes),
+            Self::Recorder(recorder) => recorder.propose(changes),
+            Self::Stateless(_) => Err(WitnessError::NoDatabase.into()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! MetisDB as the state of revm.
 //!
 //! [`StateReader`] gives a snapshot or a proposal to any number of executors at once: it takes no lock. [`Overlay`] collects what
-//! transactions change and makes it a proposal or a commit. `changes_of_changeset` takes what revm's own `State` collected.
+//! transactions change and makes it a proposal or a commit. A [`metisdb::Recorder`] below them notes what a witness needs; on what a
+//! witness has, [`Stateless`], the same is executed without a database. `changes_of_changeset` takes what revm's own `State` collected.
 //!
 //! ```
 //! # #[cfg(feature = "revm-43")]
@@ -51,10 +52,11 @@ mod base;
 mod codes;
 mod error;
 mod stage;
+mod stateless;
 #[cfg(test)]
 mod tests;
 
-pub use self::{base::Base, codes::CodeCache, error::ReadError, stage::EmptyAccounts};
+pub use self::{base::Base, codes::CodeCache, error::ReadError, stage::EmptyAccounts, stateless::Stateless};
 
 /// A module for one line of revm.
 macro_rules! line {

@@ -60,6 +60,7 @@ macro_rules! reader {
                     return Ok(Bytecode::default());
                 }
                 if let Some(code) = self.codes.get(&code_hash) {
+                    self.base.note_code(&code_hash);
                     return Ok(code);
                 }
                 let bytes = self.base.code(&code_hash)?.ok_or(ReadError::MissingCode(code_hash))?;

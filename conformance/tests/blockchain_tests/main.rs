@@ -1,20 +1,20 @@
 //! Ethereum's block tests: blocks executed one upon the other with MetisDB as revm's only state; every root is compared, and
-//! blocks that are to be refused are. Every block is a proposal on its parent's, so chains may fork; a chain that does not is
+//! blocks that are to be refused are. Every block is replayed from its witnesses alone. Every block is a proposal on its parent's, so chains may fork; a chain that does not is
 //! committed as well, block by block.
 
 mod header;
+mod witness;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use alloy_consensus::{
     Block, Eip658Value, Header, ReceiptEnvelope, TxEnvelope,
     proofs::{calculate_ommers_root, calculate_receipt_root, calculate_transaction_root, calculate_withdrawals_root},
-    transaction::SignerRecoverable,
 };
 use alloy_hardforks::EthereumHardforks;
 use alloy_primitives::{Address, B256, U256};
 use alloy_rlp::Decodable;
-use metisdb::{Db, Durability, Proposal};
+use metisdb::{Db, Durability, Proposal, Recorder};
 use metisdb_conformance::{
     data,
     database::{self, Checked, caught, same, told},
@@ -26,9 +26,13 @@ use metisdb_execution::{Chain, Executed, Forks, metadata};
 use metisdb_revm::Base;
 use serde::{Deserialize, de::IgnoredAny};
 
+use self::witness::Witnesses;
+
 const SEGMENT_BYTES: u64 = 1 << 22;
 /// The longest block since Osaka (EIP-7934), in bytes.
 const MAX_BLOCK_BYTES: usize = 8 << 20;
+/// As far back as `BLOCKHASH` reaches.
+const MAX_PARENTS: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -79,6 +83,7 @@ struct Accepted {
 /// A tree of blocks upon one genesis.
 struct Tree<'d> {
     db: &'d Db,
+    witnesses: &'d Witnesses,
     chain: Chain,
     accepted: HashMap<B256, Accepted>,
 }
@@ -88,15 +93,6 @@ fn decode(rlp: &str) -> Checked<Block<TxEnvelope>> {
     let mut rest = &bytes[..];
     let block = Block::decode(&mut rest).map_err(|error| format!("the block's encoding: {error}"))?;
     if rest.is_empty() { Ok(block) } else { Err("the block's encoding has more than the block".into()) }
-}
-
-fn senders(forks: &Forks, block: &Block<TxEnvelope>) -> Checked<Vec<Address>> {
-    // Since Homestead only one of the two signatures that say the same is valid (EIP-2).
-    let is_homestead = forks.is_homestead_active_at_block(block.header.number);
-    let recover = |transaction: &TxEnvelope| {
-        if is_homestead { transaction.recover_signer() } else { transaction.recover_signer_unchecked() }
-    };
-    block.body.transactions.iter().map(|transaction| recover(transaction).map_err(|error| error.to_string())).collect()
 }
 
 /// Compares the header with the block's content.
@@ -189,17 +185,29 @@ impl Tree<'_> {
         header::check_ommers(&forks, &block, &self.ancestors(block.header.parent_hash, 7))?;
         check_body(&block)?;
         check_next(&self.chain.clone().with_forks(forks), &parent.block.header, &block.header)?;
-        let state = self.execute(&block, (hash, forks), &parent.state.clone().into())?;
+        let parents = self.ancestors(block.header.parent_hash, MAX_PARENTS);
+        let parents: Vec<&Header> = parents.iter().map(|block| &block.header).collect();
+        let recorder = Recorder::of_proposal(parent.state.clone());
+        let state = self.execute(&block, (hash, forks), &recorder, &parents)?;
         let total_difficulty = parent.total_difficulty.saturating_add(block.header.difficulty);
         self.accepted.insert(hash, Accepted { block, state, total_difficulty });
         Ok(())
     }
 
-    fn execute(&self, block: &Block<TxEnvelope>, (hash, forks): (B256, Forks), base: &Base) -> Checked<Proposal> {
-        let senders = senders(&forks, block)?;
+    /// `parents` are the headers before the block's, newest first.
+    fn execute(
+        &self,
+        block: &Block<TxEnvelope>,
+        (hash, forks): (B256, Forks),
+        recorder: &Recorder,
+        parents: &[&Header],
+    ) -> Checked<Proposal> {
         let chain = self.chain.clone().with_forks(forks);
+        let base = &Base::from(recorder.clone());
+        let senders = chain.senders(block).map_err(|error| error.to_string())?;
         let mut executed = execute(self.db, &chain, base, block, &senders)?;
         check_outcome(block, &executed)?;
+        self.witnesses.check(&chain, block, (recorder, &executed.changes), parents)?;
         executed.changes.set_block(metadata(&block.header, hash));
         let proposal = told(base.propose(self.db, &executed.changes))?;
         same("the root", proposal.root(), block.header.state_root)?;
@@ -219,7 +227,7 @@ impl Test<'_> {
     }
 
     /// All blocks as proposals; those on the way to the last one, genesis left out, are handed back.
-    fn check(&self, db: &Db, forks: Forks) -> Checked<Vec<Block<TxEnvelope>>> {
+    fn check(&self, db: &Db, forks: Forks, witnesses: &Witnesses) -> Checked<Vec<Block<TxEnvelope>>> {
         let genesis = decode(self.genesis_rlp)?;
         let pre = State::new(&self.pre);
         same("the harness: the naive root of `pre`", pre.root(), genesis.header.state_root)?;
@@ -230,7 +238,7 @@ impl Test<'_> {
         same("the root of genesis", state.root(), pre.root())?;
         let total_difficulty = genesis.header.difficulty;
         let accepted = HashMap::from([(hash, Accepted { block: genesis, state, total_difficulty })]);
-        let mut tree = Tree { db, chain: self.chain(forks), accepted };
+        let mut tree = Tree { db, witnesses, chain: self.chain(forks), accepted };
         for (index, block) in self.blocks.iter().enumerate() {
             match (tree.accept(block.rlp), block.refusal()) {
                 (Ok(()), Some(exception)) => {
@@ -254,27 +262,31 @@ impl Test<'_> {
     }
 
     /// The same blocks, each committed before the next is executed.
-    fn check_committed(&self, forks: Forks, blocks: &[Block<TxEnvelope>]) -> Checked {
+    fn check_committed(&self, forks: Forks, blocks: &[Block<TxEnvelope>], witnesses: &Witnesses) -> Checked {
         let db = &database::create(SEGMENT_BYTES)?;
         let genesis = decode(self.genesis_rlp)?.header;
         let mut changes = State::new(&self.pre).changes_since(&State::default());
         changes.set_block(metadata(&genesis, genesis.hash_slow()));
         told(db.commit(&changes, Durability::Pipelined))?;
-        let tree = Tree { db, chain: self.chain(forks), accepted: HashMap::new() };
+        let tree = Tree { db, witnesses, chain: self.chain(forks), accepted: HashMap::new() };
         let mut total_difficulty = genesis.difficulty;
+        let mut parents = VecDeque::from([&genesis]);
         for block in blocks {
             let rules = (block.header.hash_slow(), forks.after_total_difficulty(total_difficulty));
             total_difficulty = total_difficulty.saturating_add(block.header.difficulty);
-            let proposal = tree.execute(block, rules, &told(db.snapshot())?.into())?;
+            let recorder = Recorder::new(told(db.snapshot())?);
+            let proposal = tree.execute(block, rules, &recorder, parents.make_contiguous())?;
+            parents.push_front(&block.header);
+            parents.truncate(MAX_PARENTS);
             told(proposal.commit(Durability::Pipelined))?;
             same("the committed root", told(told(db.snapshot())?.root())?, block.header.state_root)?;
         }
         Ok(())
     }
 
-    fn run(&self, ground: &Db, forks: Forks) -> Checked {
-        let blocks = self.check(ground, forks)?;
-        self.check_committed(forks, &blocks)
+    fn run(&self, ground: &Db, forks: Forks, witnesses: &Witnesses) -> Checked {
+        let blocks = self.check(ground, forks, witnesses)?;
+        self.check_committed(forks, &blocks, witnesses)
     }
 }
 
@@ -282,6 +294,7 @@ impl Test<'_> {
 fn blockchain_tests() {
     let mut tally = Tally::new("blockchain_tests");
     let ground = database::create(SEGMENT_BYTES).expect("a database in memory");
+    let witnesses = Witnesses::default();
     match data::fixtures().map(|folder| folder.join("blockchain_tests")).filter(|folder| folder.is_dir()) {
         None => tally.skip("all", "no fixtures"),
         Some(folder) => {
@@ -298,9 +311,10 @@ fn blockchain_tests() {
                                         "blocks with access lists are not built yet",
                                     );
                                 }
-                                Ok(forks) => {
-                                    tally.count(format_args!("{file} {name}"), caught(|| test.run(&ground, forks)))
-                                }
+                                Ok(forks) => tally.count(
+                                    format_args!("{file} {name}"),
+                                    caught(|| test.run(&ground, forks, &witnesses)),
+                                ),
                                 Err(error) => tally.skip(format_args!("{file} {name}"), error),
                             }
                         }
@@ -310,5 +324,6 @@ fn blockchain_tests() {
             }
         }
     }
+    tally.note(&witnesses);
     tally.finish();
 }

@@ -2,10 +2,13 @@
 
 mod claims;
 mod mutations;
+mod naive;
 mod oracle;
+mod partial;
 mod refusals;
 mod rlp;
 mod tries;
+mod witness;
 
 use alloy_primitives::{B256, Bytes, U256, keccak256};
 

@@ -97,12 +97,12 @@ pub(super) fn random_paths(entries: &Entries, random: &mut Random) -> Vec<B256> 
     paths
 }
 
-fn nth_key(entries: &Entries, random: &mut Random) -> B256 {
+pub(super) fn nth_key(entries: &Entries, random: &mut Random) -> B256 {
     entries.keys().copied().nth(random.below(entries.len())).expect("an index below their number")
 }
 
 /// A key that shares a prefix with the one given, often all but the last nibbles, and sometimes the rest but for one nibble.
-fn near(key: &B256, random: &mut Random) -> B256 {
+pub(super) fn near(key: &B256, random: &mut Random) -> B256 {
     let place = [random.below(64), 64 - 1 - random.below(4), random.below(4)][random.below(3)];
     let mut all = nibbles(key);
     let end = if random.below(2) == 0 { place + 1 } else { 64 };
@@ -113,7 +113,7 @@ fn near(key: &B256, random: &mut Random) -> B256 {
 }
 
 /// Values from one byte to an account's length; short ones make embedded nodes.
-fn random_value(random: &mut Random) -> Vec<u8> {
+pub(super) fn random_value(random: &mut Random) -> Vec<u8> {
     match random.below(4) {
         0 => vec![1 + random.below(255) as u8],
         1 => (0..1 + random.below(8)).map(|_| random.byte()).collect(),

@@ -1,0 +1,65 @@
+//! A witness in RLP, as geth writes it: `[headers, codes, state, keys]`.
+
+use alloc::vec::Vec;
+
+use alloy_primitives::Bytes;
+
+use super::Witness;
+use crate::{
+    encode,
+    partial::WitnessError,
+    rlp::{Item, Reader, RlpError},
+};
+
+impl Witness {
+    /// Writes the RLP form of geth. Headers stand there as the lists that they are, newest first.
+    ///
+    /// ```
+    /// use metisdb_proof::Witness;
+    ///
+    /// let witness = Witness { codes: vec![vec![0x60, 0x00].into()], ..Witness::default() };
+    /// assert_eq!(witness.to_rlp(), [0xc7, 0xc0, 0xc3, 0x82, 0x60, 0x00, 0xc0, 0xc0]);
+    /// assert_eq!(Witness::from_rlp(&witness.to_rlp()), Ok(witness));
+    /// ```
+    pub fn to_rlp(&self) -> Vec<u8> {
+        let Self { state, codes, keys, headers } = self;
+        let mut parts = Vec::new();
+        let headers: Vec<u8> = headers.iter().rev().flatten().copied().collect();
+        encode::list(&headers, &mut parts);
+        for part in [codes, state, keys] {
+            let mut items = Vec::new();
+            part.iter().for_each(|bytes| encode::string(bytes, &mut items));
+            encode::list(&items, &mut parts);
+        }
+        let mut form = Vec::with_capacity(parts.len() + 9);
+        encode::list(&parts, &mut form);
+        form
+    }
+
+    /// Reads the RLP form of geth. What the bytes mean is not looked at here, see [`PartialState`](crate::PartialState); what is
+    /// allocated is proportional to them.
+    ///
+    /// # Errors
+    /// [`WitnessError::Form`] where the bytes are not canonical RLP of that form.
+    pub fn from_rlp(bytes: &[u8]) -> Result<Self, WitnessError> {
+        let mut parts = Item::only(bytes)?.list()?;
+        let mut headers = items(parts.item()?.list()?, |item| item.list().map(|_| item.encoded))?;
+        headers.reverse();
+        let codes = items(parts.item()?.list()?, Item::string)?;
+        let state = items(parts.item()?.list()?, Item::string)?;
+        let keys = items(parts.item()?.list()?, Item::string)?;
+        parts.finish()?;
+        Ok(Self { state, codes, keys, headers })
+    }
+}
+
+fn items<'a>(
+    mut list: Reader<'a>,
+    bytes: impl Fn(Item<'a>) -> Result<&'a [u8], RlpError>,
+) -> Result<Vec<Bytes>, RlpError> {
+    let mut items = Vec::new();
+    while !list.is_finished() {
+        items.push(Bytes::copy_from_slice(bytes(list.item()?)?));
+    }
+    Ok(items)
+}
