@@ -160,6 +160,14 @@ pub enum Error {
         /// The account.
         address: Address,
     },
+    /// A range of hashes ends before it begins.
+    #[error("the range ends at {to}, before it begins at {from}; exchange the two")]
+    EmptyRange {
+        /// Where it begins.
+        from: B256,
+        /// Where it ends.
+        to: B256,
+    },
     /// An option has a value that it cannot have.
     #[error("option {option}: {reason}")]
     InvalidOption {

@@ -14,7 +14,7 @@ use crate::{
     AccountProof, EMPTY_ROOT, SlotProof,
     account::{Account, decode_account},
     rlp::{Item, Reader},
-    walk::verify_path,
+    verify_path,
 };
 
 /// Keys of a trie, slots of a proof and changes of one, at most.

@@ -20,6 +20,7 @@ mod model;
 mod naive_trie;
 mod panics;
 mod processes;
+mod proofs;
 mod readers;
 mod regressions;
 mod spec;

@@ -1,8 +1,12 @@
 //! Tests of proof verification: every refusal by name, and an independent implementation as the oracle.
 
 mod claims;
+#[cfg(feature = "serde")]
+mod json;
+mod multiproofs;
 mod mutations;
 mod oracle;
+mod ranges;
 mod refusals;
 mod rlp;
 mod tries;

@@ -1,6 +1,6 @@
 //! Tries and proofs made by an independent implementation (`alloy-trie`), and its verdict on proofs.
 
-use std::{collections::BTreeMap, panic::catch_unwind};
+use std::{collections::BTreeMap, ops::RangeInclusive, panic::catch_unwind};
 
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_trie::{
@@ -41,6 +41,27 @@ pub(super) fn prove(entries: &Entries, paths: &[B256]) -> (B256, Vec<PathProof>)
         PathProof { root, path: *path, nodes, value: entries.get(path).cloned(), is_embedded }
     };
     (root, paths.iter().map(prove).collect())
+}
+
+/// The root of a trie, and the nodes below which paths inside a range and paths outside lie.
+pub(super) fn prove_range(entries: &Entries, range: &RangeInclusive<B256>) -> (B256, Vec<Bytes>) {
+    let targets = [range.start(), range.end()].map(Nibbles::unpack).into_iter().collect();
+    let mut builder = HashBuilder::default().with_proof_retainer(ProofRetainer::new(targets));
+    for (path, value) in entries {
+        builder.add_leaf(Nibbles::unpack(path), value);
+    }
+    let root = builder.root();
+    let is_at_an_edge = |prefix: &Nibbles| {
+        let end = |filler| {
+            let all: Vec<u8> = prefix.iter().chain(std::iter::repeat(filler)).take(64).collect();
+            B256::from_slice(&all.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<_>>())
+        };
+        let (first, last) = (end(0), end(15));
+        let is_apart = last < *range.start() || first > *range.end();
+        !is_apart && !(range.contains(&first) && range.contains(&last))
+    };
+    let all = builder.take_proof_nodes().into_nodes_sorted().into_iter();
+    (root, all.filter(|(prefix, node)| node.len() >= 32 && is_at_an_edge(prefix)).map(|(_, node)| node).collect())
 }
 
 /// Whether the oracle accepts the nodes as a proof of that value, or of absence.
@@ -97,12 +118,12 @@ pub(super) fn random_paths(entries: &Entries, random: &mut Random) -> Vec<B256> 
     paths
 }
 
-fn nth_key(entries: &Entries, random: &mut Random) -> B256 {
+pub(super) fn nth_key(entries: &Entries, random: &mut Random) -> B256 {
     entries.keys().copied().nth(random.below(entries.len())).expect("an index below their number")
 }
 
 /// A key that shares a prefix with the one given, often all but the last nibbles, and sometimes the rest but for one nibble.
-fn near(key: &B256, random: &mut Random) -> B256 {
+pub(super) fn near(key: &B256, random: &mut Random) -> B256 {
     let place = [random.below(64), 64 - 1 - random.below(4), random.below(4)][random.below(3)];
     let mut all = nibbles(key);
     let end = if random.below(2) == 0 { place + 1 } else { 64 };
