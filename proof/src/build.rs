@@ -53,7 +53,7 @@ pub(crate) fn build(entries: &[(B256, impl AsRef<[u8]>)], depth: usize) -> Refer
     Reference::EMPTY
 }
 
-/// How many of their first nibbles two paths that differ share.
+/// How many of their first nibbles two paths share.
 pub(crate) fn shared(left: &B256, right: &B256) -> usize {
     (0..PATH_NIBBLES).take_while(|&index| nibble(left, index) == nibble(right, index)).count()
 }

@@ -88,19 +88,18 @@ fn check_subtree(
     let (first, last) = (prefix.first_path(), prefix.last_path());
     let behind = entries.partition_point(|(path, _)| *path <= last);
     let below = entries.get(next..behind).unwrap_or_default();
+    let mismatch = ProofError::RangeMismatch { first, last, entries: below.len(), expected };
+    let Some(((low, _), (high, _))) = below.first().zip(below.last()) else { return Err(mismatch) };
+    if *low < first {
+        return Err(ProofError::EntryAdded { index: next });
+    }
     let depth = prefix.nibbles();
-    match below {
-        [(path, _), ..] if *path < first => return Err(ProofError::EntryAdded { index: next }),
-        [] => return Err(ProofError::RangeMismatch { first, last, entries: 0, expected }),
-        // The hash might fit all the same: then no honest trie has that root.
-        [(low, _), .., (high, _)] if below_extension && shared(low, high) == depth => {}
-        _ if below_extension => {
-            return Err(ProofError::Subtree { first, last, source: NodeError::ExtensionChild });
-        }
-        _ => {}
+    if build(below, depth).hash() != Some(expected) {
+        return Err(mismatch);
     }
-    if build(below, depth).hash() == Some(expected) {
-        return Ok(behind);
+    // The hash fits all the same where the trie is none that anybody keeps.
+    if below_extension && shared(low, high) != depth {
+        return Err(ProofError::Subtree { first, last, source: NodeError::ExtensionChild });
     }
-    Err(ProofError::RangeMismatch { first, last, entries: below.len(), expected })
+    Ok(behind)
 }

@@ -12,8 +12,9 @@ use super::{
     Random, branch,
     claims::{encode, hash_slot, number},
     extension, integer, leaf, path, proof,
-    tries::{Entries, near, nth_key, prove, prove_range, random_entries},
+    tries::{Entries, near, nth_key, prove, random_entries},
 };
+use crate::fuzzing::prove_range;
 
 const FIRST: B256 = B256::ZERO;
 const LAST: B256 = B256::repeat_byte(0xff);
@@ -69,7 +70,7 @@ fn middle() -> Range {
 #[test]
 fn honest_ranges_are_accepted() {
     let mut seen = [0; 6];
-    for seed in 0..3_000 {
+    for seed in 0..1_000 {
         let mut random = Random(seed);
         let entries = random_entries(&mut random);
         let range = Range::of(&entries, ends(&entries, &mut random));
@@ -90,7 +91,7 @@ fn honest_ranges_are_accepted() {
         }
     }
     println!("[ranges, empty ones, of all keys, without ends, without nodes, of 5 nodes or more]: {seen:?}");
-    assert!(seen.iter().all(|&count| count > 100), "a kind of range is too rare: {seen:?}");
+    assert!(seen.iter().all(|&count| count > 20), "a kind of range is too rare: {seen:?}");
 }
 
 /// Ends of a range: keys, what is beside them, or none.

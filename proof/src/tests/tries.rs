@@ -1,11 +1,11 @@
 //! Tries and proofs made by an independent implementation (`alloy-trie`), and its verdict on proofs.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, panic::catch_unwind};
+use std::collections::BTreeMap;
 
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_trie::{
     HashBuilder, Nibbles,
-    proof::{ProofRetainer, ProofVerificationError, verify_proof},
+    proof::{ProofRetainer, verify_proof},
 };
 
 use super::{Random, nibbles};
@@ -43,53 +43,9 @@ pub(super) fn prove(entries: &Entries, paths: &[B256]) -> (B256, Vec<PathProof>)
     (root, paths.iter().map(prove).collect())
 }
 
-/// The root of a trie, and the nodes below which paths inside a range and paths outside lie.
-pub(super) fn prove_range(entries: &Entries, range: &RangeInclusive<B256>) -> (B256, Vec<Bytes>) {
-    let targets = [range.start(), range.end()].map(Nibbles::unpack).into_iter().collect();
-    let mut builder = HashBuilder::default().with_proof_retainer(ProofRetainer::new(targets));
-    for (path, value) in entries {
-        builder.add_leaf(Nibbles::unpack(path), value);
-    }
-    let root = builder.root();
-    let is_at_an_edge = |prefix: &Nibbles| {
-        let end = |filler| {
-            let all: Vec<u8> = prefix.iter().chain(std::iter::repeat(filler)).take(64).collect();
-            B256::from_slice(&all.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<_>>())
-        };
-        let (first, last) = (end(0), end(15));
-        let is_apart = last < *range.start() || first > *range.end();
-        !is_apart && !(range.contains(&first) && range.contains(&last))
-    };
-    let all = builder.take_proof_nodes().into_nodes_sorted().into_iter();
-    (root, all.filter(|(prefix, node)| node.len() >= 32 && is_at_an_edge(prefix)).map(|(_, node)| node).collect())
-}
-
 /// Whether the oracle accepts the nodes as a proof of that value, or of absence.
 pub(super) fn oracle(root: B256, path: &B256, value: Option<&[u8]>, nodes: &[Bytes]) -> bool {
     verify_proof(root, Nibbles::unpack(path), value.map(<[u8]>::to_vec), nodes).is_ok()
-}
-
-/// What the oracle says of nodes that are refused here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opinion {
-    Accepts,
-    Refuses,
-    /// It joins nibbles to more than its type holds.
-    Panics,
-}
-
-/// Whether the oracle accepts the nodes as a proof of anything. It must be told what, but its refusal says what it found.
-pub(super) fn opinion(root: B256, path: &B256, nodes: &[Bytes]) -> Opinion {
-    let accepts = || match verify_proof(root, Nibbles::unpack(path), None, nodes) {
-        Ok(()) => true,
-        Err(ProofVerificationError::ValueMismatch { got: Some(value), .. }) => oracle(root, path, Some(&value), nodes),
-        Err(_) => false,
-    };
-    match catch_unwind(accepts) {
-        Ok(true) => Opinion::Accepts,
-        Ok(false) => Opinion::Refuses,
-        Err(_) => Opinion::Panics,
-    }
 }
 
 /// Random keys and values, in a number and of a structure that depend on the seed alone.
