@@ -153,6 +153,26 @@ impl Snapshot {
     /// ends with the last one given, and the next range begins behind it. Holds the answer in memory. Asks the trie, as
     /// [`Snapshot::storage_root`] does.
     ///
+    /// ```
+    /// use alloy_primitives::{Address, B256};
+    /// use metisdb::{Account, Changes, Durability, Options};
+    ///
+    /// # fn main() -> metisdb::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = Options::new().create(folder.path().join("state"))?;
+    /// # let mut changes = Changes::new();
+    /// # changes.set_account(Address::repeat_byte(1), Account { nonce: 1, ..Account::default() });
+    /// # db.commit(&changes, Durability::Durable)?;
+    /// let snapshot = db.snapshot()?;
+    /// let last = B256::repeat_byte(0xff);
+    /// let range = snapshot.account_range(B256::ZERO..=last, 1_000)?;
+    /// range.verify(snapshot.root()?).expect("anyone who knows the root can check it");
+    /// assert_eq!((range.accounts.len(), range.to), (1, last), "there are no others");
+    /// # drop(snapshot);
+    /// # db.close()
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::EmptyRange`] where the range ends before it begins; else as all reads.
     pub fn account_range(&self, range: RangeInclusive<B256>, limit: usize) -> Result<AccountRange> {

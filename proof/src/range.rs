@@ -97,7 +97,7 @@ fn check_subtree(
     if build(below, depth).hash() != Some(expected) {
         return Err(mismatch);
     }
-    // The hash fits all the same where the trie is none that anybody keeps.
+    // The hash may fit all the same: then no honest trie has that root.
     if below_extension && shared(low, high) != depth {
         return Err(ProofError::Subtree { first, last, source: NodeError::ExtensionChild });
     }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    path::Path,
     process::{Output, Stdio},
 };
 
@@ -53,7 +54,7 @@ fn what_is_proven_is_verified_without_a_database() {
             (&json!(true), &json!(5), &json!("0x3e8"))
         );
         assert_eq!(verified["slots"], json!([{ "slot": "0x7", "value": value }, { "slot": "0x8", "value": "0x0" }]));
-        let file = database.path.with_extension("json");
+        let file = Path::new(database.path()).with_extension("json");
         fs::write(&file, proof.to_string()).unwrap();
         let file = file.to_str().unwrap();
         let shown = text(&["verify-proof", "--root", &root, file]);
@@ -120,7 +121,7 @@ fn every_refusal_of_a_proof_says_why() {
 #[test]
 fn another_implementation_reads_and_writes_the_same() {
     let database = database();
-    let db = Options::new().open_read_only(&database.path).unwrap();
+    let db = Options::new().open_read_only(database.path()).unwrap();
     let snapshot = db.snapshot().unwrap();
     for address in [ADDRESS, Address::repeat_byte(0xee)] {
         let proof = snapshot.proof(&address, &[U256::from(7), U256::from(8), U256::MAX]).unwrap();
