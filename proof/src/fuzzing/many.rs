@@ -72,8 +72,8 @@ fn changed_range(input: &mut Unstructured<'_>) -> Result<()> {
 /// The root of a trie, and the nodes below which paths inside a range and paths outside begin.
 pub(crate) fn prove_range(entries: &Entries, range: &RangeInclusive<B256>) -> (B256, Vec<Bytes>) {
     listed(entries, |first, last| {
-        let is_apart = last < range.start() || first > range.end();
-        !is_apart && !(range.contains(first) && range.contains(last))
+        let is_inside = range.contains(first) && range.contains(last);
+        first <= range.end() && range.start() <= last && !is_inside
     })
 }
 

@@ -384,11 +384,10 @@ fn a_range_of_slots_that_claims_something_else() {
         ProofError::Storage { source, .. } => *source,
         other => panic!("{other:?}"),
     };
-    let slots = &range.slots;
-    for index in 0..slots.len() {
+    for (index, slot) in range.slots.iter().enumerate() {
         inside(refusal(&|range| range.slots[index].value += U256::ONE));
         inside(refusal(&|range| range.slots[index].slot ^= U256::ONE));
-        inside(refusal(&|range| range.slots.retain(|claim| *claim != slots[index])));
+        inside(refusal(&|range| range.slots.retain(|claim| claim != slot)));
         let zero = inside(refusal(&|range| range.slots[index].value = U256::ZERO));
         assert_eq!(zero, ProofError::EntryEmpty { index });
     }

@@ -88,7 +88,10 @@ impl Trie {
     /// The same in a range.
     pub(super) fn prove_range(&self, from: B256, to: B256) -> Proof {
         let entries = self.entries.range(from..=to).map(|(path, value)| (*path, value.clone())).collect();
-        let nodes = self.listed(|first, last| last >= from && first <= to && !(first >= from && last <= to));
+        let nodes = self.listed(|first, last| {
+            let is_inside = from <= first && last <= to;
+            first <= to && from <= last && !is_inside
+        });
         Proof { root: self.root, claim: Claim::Range { from, to, entries }, nodes }
     }
 
