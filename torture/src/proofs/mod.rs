@@ -14,6 +14,7 @@ mod trie;
 
 use std::{
     collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::Instant,
@@ -118,7 +119,9 @@ pub fn forge(limits: &Limits) -> Report {
         while !done.load(Ordering::Relaxed) {
             let seed = next_seed.fetch_add(1, Ordering::Relaxed);
             let mut own = Tally::default();
-            if let Err(wrong) = replay(seed, seed - limits.first_seed < limits.exhausted, &mut own) {
+            let exhausts = seed - limits.first_seed < limits.exhausted;
+            let judged = panic::catch_unwind(AssertUnwindSafe(|| replay(seed, exhausts, &mut own)));
+            if let Err(wrong) = judged.unwrap_or_else(|_| Err("a panic, told above".to_owned())) {
                 failure.lock().get_or_insert((seed, wrong));
                 done.store(true, Ordering::Relaxed);
             }
