@@ -164,6 +164,14 @@ pub enum Error {
     /// A witness does not suffice, or cannot be made: its changes are none that a state can take.
     #[error(transparent)]
     Witness(Box<WitnessError>),
+    /// A range of hashes ends before it begins.
+    #[error("the range ends at {to}, before it begins at {from}; exchange the two")]
+    EmptyRange {
+        /// Where it begins.
+        from: B256,
+        /// Where it ends.
+        to: B256,
+    },
     /// An option has a value that it cannot have.
     #[error("option {option}: {reason}")]
     InvalidOption {

@@ -3,6 +3,7 @@
 mod demonstrating;
 mod importing;
 mod measuring;
+mod proving;
 mod reading;
 mod refusing;
 mod stopping;

@@ -22,6 +22,7 @@ mod naive_partial_trie;
 mod naive_trie;
 mod panics;
 mod processes;
+mod proofs;
 mod readers;
 mod regressions;
 mod spec;

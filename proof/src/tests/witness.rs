@@ -256,7 +256,7 @@ fn some_witness() -> Witness {
     Witness { codes, keys, headers: headers(3..6, EMPTY_ROOT), ..witness }
 }
 
-/// The oracle (`alloy-rlp`) reads the form as geth's list of lists; headers stand in it as lists, newest first.
+/// The oracle (`alloy-rlp`) reads the form as geth's list of lists; headers stand in it as lists, oldest first.
 #[test]
 fn the_form_is_that_of_geth() {
     let witness = some_witness();
@@ -265,7 +265,7 @@ fn the_form_is_that_of_geth() {
     let mut rest = &form[..];
     let outer = alloy_rlp::Header::decode(&mut rest).unwrap();
     assert!(outer.list && outer.payload_length == rest.len());
-    let mut newest_first = Vec::new();
+    let mut headers = Vec::new();
     let head = alloy_rlp::Header::decode(&mut rest).unwrap();
     let (mut all, mut strings) = rest.split_at(head.payload_length);
     parts.push(head);
@@ -273,10 +273,9 @@ fn the_form_is_that_of_geth() {
         let whole = all;
         let head = alloy_rlp::Header::decode(&mut all).unwrap();
         all = &all[head.payload_length..];
-        newest_first.push(Bytes::copy_from_slice(&whole[..whole.len() - all.len()]));
+        headers.push(Bytes::copy_from_slice(&whole[..whole.len() - all.len()]));
     }
-    newest_first.reverse();
-    assert_eq!(newest_first, witness.headers);
+    assert_eq!(headers, witness.headers);
     for part in [&witness.codes, &witness.state, &witness.keys] {
         assert_eq!(&Vec::<Bytes>::decode(&mut strings).unwrap(), part);
     }
