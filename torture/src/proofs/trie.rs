@@ -165,5 +165,5 @@ pub(super) fn near_some(entries: &Entries, random: &mut Random) -> B256 {
 fn value(random: &mut Random) -> Vec<u8> {
     let length = [1, 1 + random.below(8), 32, 1 + random.below(110)][random.below(4) as usize];
     let byte = random.next() as u8 | 1;
-    (0..length).map(|index| byte.wrapping_add(index as u8 * 3)).collect()
+    (0..length).map(|index| byte.wrapping_add((index as u8).wrapping_mul(3))).collect()
 }
