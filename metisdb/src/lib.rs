@@ -25,6 +25,7 @@
 //! | `prove` | what convinces those who trust nothing; they verify it with the crate `metisdb-proof` |
 //! | `snapshot`, `range`, `commit`, `proposal`, `roots`, `checkpoint`, `replay`, `recover`, `check`, `audit`, `stats` | one straight line of steps each |
 //! | `db` | the face |
+//! | `snapshot_file` | the state as a file: written from a snapshot, read into a new database |
 //!
 //! The bytes and the rules are owned by `spec/`.
 
@@ -65,6 +66,7 @@ mod replay;
 mod retrace;
 mod roots;
 mod snapshot;
+mod snapshot_file;
 mod stage;
 mod stats;
 pub mod storage;
@@ -92,6 +94,7 @@ pub use self::{
     range::{Accounts, Slots},
     roots::DeferredRoot,
     snapshot::Snapshot,
+    snapshot_file::{SnapshotFile, SnapshotHeader, Tally},
     stats::Stats,
     types::{Account, Block, Key, MAX_CODE_BYTES, Value},
 };

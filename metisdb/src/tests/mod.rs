@@ -22,6 +22,7 @@ mod panics;
 mod processes;
 mod readers;
 mod regressions;
+mod snapshot_files;
 mod spec;
 mod trie_readers;
 mod trie_regressions;

@@ -1,0 +1,128 @@
+//! Where files and databases are made before they are whole: beside the place that they take in the end.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{header::SnapshotHeader, read::SnapshotFile};
+use crate::error::{Error, Result};
+
+/// The header of the file that is imported; locked by who imports it.
+const MARKER: &str = "snapshot-header";
+const DATABASE: &str = "state";
+
+/// A folder in which a database is made of a snapshot file. It stays until the database is whole.
+#[derive(Debug)]
+pub(super) struct Site {
+    target: PathBuf,
+    folder: PathBuf,
+    _marker: File,
+}
+
+impl Site {
+    /// Takes the place of a database that is to be at `target`: anew, or where an import of the same file has stopped.
+    pub(super) fn begin(target: &Path, header: &SnapshotHeader) -> Result<Self> {
+        let target = std::path::absolute(target).map_err(io_error("find", target, 0))?;
+        let folder = sibling(&target, ".importing")?;
+        require_free(&target)?;
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_error("create", &folder, 0)(error));
+            }
+            _ => {}
+        }
+        let path = folder.join(MARKER);
+        let marker = claim(&path)?;
+        // Whoever had the folder before may have finished meanwhile.
+        require_free(&target)?;
+        let site = Self { target, folder, _marker: marker };
+        site.mark(&path, header)?;
+        Ok(site)
+    }
+
+    /// Notes which file is imported here; refuses another one than the one that was noted.
+    fn mark(&self, path: &Path, header: &SnapshotHeader) -> Result<()> {
+        if self.has_database() {
+            let noted = File::open(path).map_err(io_error("open", path, 0))?;
+            let found = match SnapshotFile::begin(noted, path.to_owned()) {
+                Ok(noted) if noted.header == *header => return Ok(()),
+                Ok(noted) => noted.header.to_string(),
+                Err(error) => error.to_string(),
+            };
+            return Err(Error::OtherSnapshot { path: self.folder.clone(), found, wanted: header.to_string() });
+        }
+        let mut file = &self._marker;
+        file.set_len(0).map_err(io_error("cut", path, 0))?;
+        file.write_all(&header.encode()).map_err(io_error("write", path, 0))?;
+        file.sync_all().map_err(io_error("sync", path, 0))?;
+        sync_folder_of(path)?;
+        sync_folder_of(&self.folder)
+    }
+
+    /// Whether an earlier import has begun the database.
+    pub(super) fn has_database(&self) -> bool {
+        self.database().exists()
+    }
+
+    /// Where the database is made.
+    pub(super) fn database(&self) -> PathBuf {
+        self.folder.join(DATABASE)
+    }
+
+    /// Puts the database, which must be closed, where it is to be. After a crash it is there or it is not.
+    pub(super) fn publish(self) -> Result<()> {
+        let (from, to) = (self.database(), &self.target);
+        fs::rename(&from, to).map_err(io_error("move the database to", to, 0))?;
+        sync_folder_of(&from)?;
+        sync_folder_of(to)?;
+        let marker = self.folder.join(MARKER);
+        fs::remove_file(&marker).map_err(io_error("remove", &marker, 0))?;
+        fs::remove_dir(&self.folder).map_err(io_error("remove", &self.folder, 0))
+    }
+}
+
+/// Nothing or an empty folder must be there.
+fn require_free(target: &Path) -> Result<()> {
+    let is_free = match fs::read_dir(target).map(|mut entries| entries.next().is_none()) {
+        Ok(is_empty) => is_empty,
+        Err(error) => error.kind() == io::ErrorKind::NotFound && !target.is_symlink(),
+    };
+    if is_free { Ok(()) } else { Err(Error::FileExists { path: target.to_owned() }) }
+}
+
+/// Opens a file for this call alone, and makes it if it is missing.
+pub(super) fn claim(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let file = options.open(path).map_err(io_error("create", path, 0))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::Locked { path: path.to_owned(), holder: "another export or import".to_owned() })
+        }
+        Err(TryLockError::Error(error)) => Err(io_error("lock", path, 0)(error)),
+    }
+}
+
+/// The path beside `path` whose name ends in `suffix`.
+pub(super) fn sibling(path: &Path, suffix: &str) -> Result<PathBuf> {
+    let unnamed = || io_error("name a file", path, 0)(io::ErrorKind::InvalidInput.into());
+    let mut name = path.file_name().ok_or_else(unnamed)?.to_owned();
+    name.push(suffix);
+    Ok(path.with_file_name(name))
+}
+
+/// Makes the entry of a file or folder durable.
+pub(super) fn sync_folder_of(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|open| open.sync_all()).map_err(io_error("sync folder", folder, 0))
+}
+
+/// The system refused an operation.
+pub(super) fn io_error(operation: &'static str, path: &Path, offset: u64) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { operation, path, offset, source: Arc::new(source) }
+}
