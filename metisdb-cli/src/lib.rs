@@ -1,6 +1,6 @@
 //! The program `metisdb`: makes a database of a genesis state, and looks into databases.
 //!
-//! `init`, `import`, `demo` and `bench` write, and only where nothing is; everything else reads. `failure::EXIT_CODES` lists the exit codes.
+//! `init`, `import`, `snapshot`, `demo` and `bench` write, and only where nothing is; everything else reads. `failure::EXIT_CODES` lists the exit codes.
 
 mod bench;
 mod check;
@@ -18,6 +18,7 @@ mod interrupt;
 mod output;
 mod progress;
 mod root;
+mod snapshot;
 mod target;
 mod versions;
 mod workplace;
@@ -30,7 +31,7 @@ use crate::{failure::Failure, output::Answer};
 
 /// Makes a MetisDB database of a genesis state, or looks into one, beside its writer or without one.
 ///
-/// `init`, `import`, `demo` and `bench` write, and only where nothing is; everything else reads.
+/// `init`, `import`, `snapshot`, `demo` and `bench` write, and only where nothing is; everything else reads.
 #[derive(Debug, Parser)]
 #[command(name = "metisdb", version, after_help = failure::EXIT_CODES)]
 struct Cli {
@@ -58,6 +59,12 @@ enum Command {
     },
     /// Examines the files for damage.
     Check(check::CheckArguments),
+    /// Exports the complete state to a file, imports one, verifies one.
+    Snapshot {
+        /// What is to be done.
+        #[command(subcommand)]
+        what: snapshot::What,
+    },
     /// Shows in a minute or two, on a new database, what it does, and checks that it is right.
     Demo(demo::DemoArguments),
     /// Measures in a minute or two, on new databases, how long reads, roots, commits and opening take.
@@ -80,6 +87,7 @@ impl Command {
             Self::Versions(arguments) => versions::versions(arguments),
             Self::Get { what } => get::get(what),
             Self::Check(arguments) => check::check(arguments),
+            Self::Snapshot { what } => snapshot::snapshot(what),
             Self::Demo(arguments) => demo::demo(arguments),
             Self::Bench(arguments) => bench::bench(arguments),
             Self::DemoCommitter(arguments) => demo::commit_until_killed(arguments).map(|never| match never {}),
@@ -96,6 +104,7 @@ impl Command {
             Self::Versions(arguments) => arguments.target.json,
             Self::Get { what } => what.target().json,
             Self::Check(arguments) => arguments.target.json,
+            Self::Snapshot { what } => what.json(),
             Self::Demo(arguments) => arguments.json,
             Self::Bench(arguments) => arguments.json,
             Self::DemoCommitter(_) | Self::BenchWriter(_) => false,

@@ -5,6 +5,7 @@ mod importing;
 mod measuring;
 mod reading;
 mod refusing;
+mod snapshots;
 mod stopping;
 
 use std::{

@@ -44,13 +44,19 @@ impl Cursor {
         Self { kind: Kind::Codes, code: None, account: None, slot: None, tally: Tally::default() }
     }
 
-    /// Goes through a chunk. After damage it stands somewhere in it.
-    pub(super) fn pass(&mut self, kind: Kind, entries: &[Entry<'_>], scheme: &dyn Commitment) -> Result<(), Damage> {
+    /// Goes through a chunk, and returns the paths of its keys. After damage it stands somewhere in it.
+    pub(super) fn pass(
+        &mut self,
+        kind: Kind,
+        entries: &[Entry<'_>],
+        scheme: &dyn Commitment,
+    ) -> Result<Vec<B256>, Damage> {
         if kind < self.kind {
             return Err(Damage::new("no codes behind the state", "codes"));
         }
         self.kind = kind;
-        for (index, (entry, path)) in entries.iter().zip(paths(entries, scheme)).enumerate() {
+        let paths = paths(entries, scheme);
+        for (index, (entry, path)) in entries.iter().zip(paths.iter().copied()).enumerate() {
             match entry {
                 Entry::Code(_) => {
                     ascending("codes", self.code, path)?;
@@ -79,7 +85,7 @@ impl Cursor {
                 }
             }
         }
-        Ok(())
+        Ok(paths)
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::{io::Read, ops::ControlFlow, path::Path};
 
-use alloy_primitives::{Address, B256, KECCAK256_EMPTY};
+use alloy_primitives::{Address, KECCAK256_EMPTY};
 
 use super::{
     chunk::{Entry, Kind},
     cursor::Tally,
     place::Site,
-    read::{Chunk, SnapshotFile, report},
+    read::{Chunk, SnapshotFile, other_root, report},
 };
 use crate::{
     changes::Changes,
@@ -56,7 +56,7 @@ impl<R: Read> SnapshotFile<R> {
     /// Commits what the database does not have yet. It must be empty, or hold the beginning of this file.
     pub(crate) fn load(&mut self, db: &Db, progress: &mut impl FnMut(&Tally) -> ControlFlow<()>) -> Result<Tally> {
         let (found, mut found_chunks) = (db.snapshot()?.version(), 0);
-        let (root, blocks) = (self.header.root, self.header.blocks.clone());
+        let (name, root, blocks) = (self.name.clone(), self.header.root, self.header.blocks.clone());
         let (own_block, earlier) = blocks.split_last().map_or((None, &blocks[..]), |(own, rest)| (Some(*own), rest));
         for block in earlier.iter().skip(found as usize) {
             db.commit_deferred(&of_block(Some(*block)), Durability::Pipelined)?;
@@ -64,7 +64,10 @@ impl<R: Read> SnapshotFile<R> {
         while let Some(chunk) = self.next_chunk()? {
             let version = earlier.len() as u64 + chunk.index + 1;
             if chunk.kind == Kind::End {
-                require_root(&db.snapshot()?, root)?;
+                let actual = db.snapshot()?.root()?;
+                if actual != root {
+                    return Err(other_root(root, actual, &name));
+                }
             }
             if version <= found {
                 found_chunks = chunk.index + 1;
@@ -86,15 +89,6 @@ fn of_block(block: Option<Block>) -> Changes {
         changes.set_block(block);
     }
     changes
-}
-
-fn require_root(snapshot: &Snapshot, expected: B256) -> Result<()> {
-    let actual = snapshot.root()?;
-    if actual == expected {
-        return Ok(());
-    }
-    let damage = Damage::new(format!("the root of the file, {expected}"), actual.to_string());
-    Err(damage.at("state of the snapshot file", snapshot.store().lookup.storage.path(), 0))
 }
 
 impl Chunk<'_> {

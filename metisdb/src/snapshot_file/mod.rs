@@ -5,6 +5,7 @@
 //! * `chunk`, `header`: the bytes, as pure functions.
 //! * `cursor`: how far a file was gone through, and what may come next.
 //! * `read`: the chunks of a stream, verified; `write`: records into chunks.
+//! * `root`: the root of the state that goes by.
 //! * `place`: where what is not whole stands until it is.
 //! * `export`, `import`: from a snapshot to a file, from a file to a database. Both go on where they were stopped: an export knows by the chunks
 //!   in the file, an import by the versions of the database, as each chunk is one commit.
@@ -16,6 +17,7 @@ mod header;
 mod import;
 mod place;
 mod read;
+mod root;
 mod write;
 
 #[cfg(test)]

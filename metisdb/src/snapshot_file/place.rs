@@ -78,9 +78,10 @@ impl Site {
         fs::rename(&from, to).map_err(io_error("move the database to", to, 0))?;
         sync_folder_of(&from)?;
         sync_folder_of(to)?;
-        let marker = self.folder.join(MARKER);
-        fs::remove_file(&marker).map_err(io_error("remove", &marker, 0))?;
-        fs::remove_dir(&self.folder).map_err(io_error("remove", &self.folder, 0))
+        // The database is in its place: whether the rest goes away is of no matter to it.
+        let _ = fs::remove_file(self.folder.join(MARKER));
+        let _ = fs::remove_dir(&self.folder);
+        Ok(())
     }
 }
 
@@ -88,9 +89,10 @@ impl Site {
 fn require_free(target: &Path) -> Result<()> {
     let is_free = match fs::read_dir(target).map(|mut entries| entries.next().is_none()) {
         Ok(is_empty) => is_empty,
-        Err(error) => error.kind() == io::ErrorKind::NotFound && !target.is_symlink(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     };
-    if is_free { Ok(()) } else { Err(Error::FileExists { path: target.to_owned() }) }
+    // A folder cannot take the place of a link.
+    if is_free && !target.is_symlink() { Ok(()) } else { Err(Error::FileExists { path: target.to_owned() }) }
 }
 
 /// Opens a file for this call alone, and makes it if it is missing.

@@ -7,16 +7,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use alloy_primitives::B256;
+
 use super::{
     chunk::{self, ChunkHeader, End, Entry, Kind},
     cursor::{Cursor, Tally},
     header::{FORMAT_VERSION, FixedHeader, IDENTITY_BYTES, SnapshotHeader},
     place::io_error,
+    root::StateRoot,
 };
 use crate::{
     error::{Error, Result},
     log::Damage,
     trie::commitment::ethereum::Ethereum,
+};
+
+/// The scheme of the files that are read here.
+const SCHEME: Ethereum = Ethereum {
+    #[cfg(test)]
+    plain_paths: false,
 };
 
 /// A snapshot file that is being read, from a file or from any stream: a pipe, an object store.
@@ -61,6 +70,8 @@ pub(super) struct Chunk<'a> {
     pub(super) index: u64,
     pub(super) kind: Kind,
     pub(super) entries: Vec<Entry<'a>>,
+    /// Of their keys; of codes the hashes.
+    pub(super) paths: Vec<B256>,
     /// Where it stands, for messages.
     offset: u64,
     name: &'a Path,
@@ -107,21 +118,26 @@ impl<R: Read> SnapshotFile<R> {
         Ok(Self { input, name, header, identity, cursor, chunks, body: Vec::new() })
     }
 
-    /// What the file is of. Only its own hash was checked: whether the state is the one that the root stands for, [`SnapshotFile::import`] finds out.
+    /// What the file is of. Only its own hash was checked: [`SnapshotFile::verify`] and [`SnapshotFile::import`] find out whether the state has the root.
+    /// Whether it is the root that one wants, only the caller knows.
     pub fn header(&self) -> &SnapshotHeader {
         &self.header
     }
 
-    /// Reads the whole file and verifies every chunk, the order of the keys, and the totals. Needs no database. `progress` is told after each
+    /// Reads the whole file and verifies every chunk, the order of the keys, the totals, and that the state has the root. Needs no database, and the memory of one chunk. `progress` is told after each
     /// chunk how far it is, and ends it with [`ControlFlow::Break`].
     ///
     /// # Errors
-    /// [`Error::Corruption`], which names the first chunk that is not as it must be; [`Error::Io`]; [`Error::Stopped`].
+    /// [`Error::Corruption`], which names the first chunk that is not as it must be, or says that the root is another; [`Error::Io`]; [`Error::Stopped`].
     pub fn verify(mut self, mut progress: impl FnMut(&Tally) -> ControlFlow<()>) -> Result<Tally> {
-        while self.next_chunk()?.is_some() {
+        let expected = self.header.root;
+        let mut state = StateRoot::new(&SCHEME);
+        while let Some(chunk) = self.next_chunk()? {
+            chunk.entries.iter().zip(&chunk.paths).for_each(|(entry, path)| state.push(entry, *path));
             report(&mut progress, &self.cursor.tally)?;
         }
-        Ok(self.cursor.tally)
+        let actual = state.finish();
+        if actual == expected { Ok(self.cursor.tally) } else { Err(other_root(expected, actual, &self.name)) }
     }
 
     /// The next chunk; `None` behind the last one, which has been checked then with all that it says. After an error the cursor and the hash
@@ -149,7 +165,7 @@ impl<R: Read> SnapshotFile<R> {
         let mut next = *cursor;
         next.tally.chunks += 1;
         next.tally.bytes += (ChunkHeader::BYTES + body.len()) as u64;
-        let mut entries = Vec::new();
+        let (mut entries, mut paths) = (Vec::new(), Vec::new());
         if kind == Kind::End {
             check_end(body, cursor, chunks)?;
             if read_some(input, &mut [0], name, next.tally.bytes)? != 0 {
@@ -158,12 +174,18 @@ impl<R: Read> SnapshotFile<R> {
             next.kind = kind;
         } else {
             entries = chunk::decode(kind, header.record_count, body)?;
-            next.pass(kind, &entries, &Ethereum::default())?;
+            paths = next.pass(kind, &entries, &SCHEME)?;
         }
         *cursor = next;
         chunks.update(&header.hash);
-        Ok(Some(Chunk { index, kind, entries, offset, name }))
+        Ok(Some(Chunk { index, kind, entries, paths, offset, name }))
     }
+}
+
+/// The error for a state that does not have the root of the file.
+pub(super) fn other_root(expected: B256, actual: B256, path: &Path) -> Error {
+    let damage = Damage::new(format!("the state root {expected}"), actual.to_string());
+    damage.at("state of the snapshot file", path.to_owned(), 0)
 }
 
 /// Tells how far it is.

@@ -31,12 +31,13 @@ fn commit_random(db: &Db, random: &mut Random, accounts: u64, content: &mut Cont
     let mut changes = Changes::new();
     for number in 0..accounts {
         let address = Address::from_slice(&keccak256(number.to_le_bytes())[..20]);
-        if random.one_in(4) {
+        let is_large = number == 1;
+        if random.one_in(4) && !is_large {
             changes.delete_account(address);
             content.accounts.remove(&address);
             content.slots.retain(|(own, _), _| *own != address);
         }
-        if random.one_in(3) {
+        if random.one_in(3) && !is_large {
             continue;
         }
         let mut account = Account { nonce: random.below(3), balance: wide(random.next() >> 1), ..Account::default() };
@@ -51,9 +52,9 @@ fn commit_random(db: &Db, random: &mut Random, accounts: u64, content: &mut Cont
         }
         changes.set_account(address, account);
         content.accounts.insert(address, account);
-        let slots = if number == 1 { 60 } else { random.below(6).saturating_sub(3) };
+        let slots = if is_large { 60 } else { random.below(6).saturating_sub(3) };
         for _ in 0..slots {
-            let slot = if random.one_in(2) { U256::from(random.below(9)) } else { U256::from(mix(random.below(99))) };
+            let slot = if random.one_in(2) { U256::from(random.below(9)) } else { U256::from(mix(random.below(999))) };
             let value = if random.one_in(4) { U256::ZERO } else { wide(random.next() >> 1) >> random.below(256) };
             changes.set_storage(address, slot, value);
             content.slots.insert((address, slot), value);
