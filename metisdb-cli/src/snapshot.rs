@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use metisdb::{Error, Options, SnapshotFile, SnapshotHeader, Tally};
+use metisdb::{Error, Options, SnapshotFile, SnapshotHeader, SnapshotTally};
 use metisdb_benches::process_bytes;
 use serde_json::{Value, json};
 
@@ -141,7 +141,7 @@ impl Watch {
         Ok(Self { begun, interrupt, bar: Bar::new(label, Self::PARTS), found_keys: 0, peak_anonymous_bytes: None })
     }
 
-    fn see(&mut self, tally: &Tally) -> ControlFlow<()> {
+    fn see(&mut self, tally: &SnapshotTally) -> ControlFlow<()> {
         let keys = tally.accounts + tally.slots;
         if tally.chunks == tally.found_chunks {
             self.found_keys = keys;
@@ -153,7 +153,7 @@ impl Watch {
     }
 
     /// What came out. `first` is what the work was about.
-    fn answer(self, first: (String, String), file: &Path, header: &SnapshotHeader, tally: &Tally) -> Answer {
+    fn answer(self, first: (String, String), file: &Path, header: &SnapshotHeader, tally: &SnapshotTally) -> Answer {
         let elapsed = self.begun.elapsed();
         // Where the system does not say it, nobody knows.
         let peak_bytes = process_bytes("VmHWM").ok();
@@ -187,7 +187,7 @@ impl Watch {
         &self,
         file: &Path,
         header: &SnapshotHeader,
-        tally: &Tally,
+        tally: &SnapshotTally,
         (elapsed, rate, peak_bytes): (Duration, u64, Option<u64>),
     ) -> Value {
         json!({

@@ -94,7 +94,7 @@ pub use self::{
     range::{Accounts, Slots},
     roots::DeferredRoot,
     snapshot::Snapshot,
-    snapshot_file::{SnapshotFile, SnapshotHeader, Tally},
+    snapshot_file::{SnapshotFile, SnapshotHeader, SnapshotTally},
     stats::Stats,
     types::{Account, Block, Key, MAX_CODE_BYTES, Value},
 };

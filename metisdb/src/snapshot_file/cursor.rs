@@ -8,7 +8,7 @@ use crate::{hash::keccak256_many, log::Damage, trie::commitment::Commitment};
 /// What was gone through of a snapshot file, for a report of progress and at the end for the whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Tally {
+pub struct SnapshotTally {
     /// Chunks, the last one of a whole file included.
     pub chunks: u64,
     /// Of them, those that an earlier call had written or imported, and this one only verified.
@@ -35,13 +35,13 @@ pub(super) struct Cursor {
     pub(super) account: Option<(B256, Address)>,
     /// Path of its last slot.
     pub(super) slot: Option<B256>,
-    pub(super) tally: Tally,
+    pub(super) tally: SnapshotTally,
 }
 
 impl Cursor {
     /// In front of everything.
     pub(super) fn new() -> Self {
-        Self { kind: Kind::Codes, code: None, account: None, slot: None, tally: Tally::default() }
+        Self { kind: Kind::Codes, code: None, account: None, slot: None, tally: SnapshotTally::default() }
     }
 
     /// Goes through a chunk, and returns the paths of its keys. After damage it stands somewhere in it.
@@ -56,36 +56,46 @@ impl Cursor {
         }
         self.kind = kind;
         let paths = paths(entries, scheme);
-        for (index, (entry, path)) in entries.iter().zip(paths.iter().copied()).enumerate() {
-            match entry {
-                Entry::Code(_) => {
-                    ascending("codes", self.code, path)?;
-                    self.code = Some(path);
-                    self.tally.codes += 1;
-                }
-                Entry::Account(address, _) => {
-                    ascending("accounts", self.account.map(|(last, _)| last), path)?;
-                    (self.account, self.slot) = (Some((path, *address)), None);
-                    self.tally.accounts += 1;
-                    self.tally.reached = path;
-                }
-                Entry::Continued(_) => {
-                    let goes_on = index == 0 && self.account.is_some_and(|(last, _)| last == path);
-                    if !goes_on || !matches!(entries.get(1), Some(Entry::Slot(..))) {
-                        return Err(Damage::new("the account before to go on with a slot", "another order"));
-                    }
-                }
-                Entry::Slot(..) => {
-                    if index == 0 || self.account.is_none() {
-                        return Err(Damage::new("an account in front of its slots", "a slot"));
-                    }
-                    ascending("slots", self.slot, path)?;
-                    self.slot = Some(path);
-                    self.tally.slots += 1;
-                }
+        for (index, (entry, path)) in entries.iter().zip(&paths).enumerate() {
+            let is_in_place = match entry {
+                Entry::Continued(_) => index == 0 && matches!(entries.get(1), Some(Entry::Slot(..))),
+                Entry::Slot(..) => index > 0,
+                Entry::Code(_) | Entry::Account(..) => true,
+            };
+            if !is_in_place {
+                return Err(Damage::new("an account in front of its slots", "another order"));
             }
+            self.step(entry, *path)?;
         }
         Ok(paths)
+    }
+
+    /// Goes behind a record; `path` is the hash by which it has its place.
+    pub(super) fn step(&mut self, entry: &Entry<'_>, path: B256) -> Result<(), Damage> {
+        match entry {
+            Entry::Code(_) => {
+                ascending("codes", self.code, path)?;
+                self.code = Some(path);
+                self.tally.codes += 1;
+            }
+            Entry::Account(address, _) => {
+                ascending("accounts", self.account.map(|(last, _)| last), path)?;
+                (self.account, self.slot) = (Some((path, *address)), None);
+                self.tally.accounts += 1;
+                self.tally.reached = path;
+            }
+            Entry::Continued(address) => {
+                if self.account != Some((path, *address)) {
+                    return Err(Damage::new("the last account before", address.to_string()));
+                }
+            }
+            Entry::Slot(..) => {
+                ascending("slots", self.slot, path)?;
+                self.slot = Some(path);
+                self.tally.slots += 1;
+            }
+        }
+        Ok(())
     }
 }
 

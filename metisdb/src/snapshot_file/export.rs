@@ -12,7 +12,7 @@ use alloy_primitives::{Address, B256, KECCAK256_EMPTY};
 
 use super::{
     chunk::{Entry, Kind},
-    cursor::Tally,
+    cursor::SnapshotTally,
     header::{MAX_BLOCKS, SnapshotHeader},
     place::{claim, io_error, sibling, sync_folder_of},
     read::{SnapshotFile, report},
@@ -30,20 +30,25 @@ const MAX_CODES_HELD: usize = if cfg!(test) { 5 } else { 1 << 20 };
 const REPORT_ACCOUNTS: usize = 1 << 16;
 
 impl Snapshot {
-    /// Writes the complete state of the version to a snapshot file (`spec/snapshot-file.md`): all accounts, slots and codes by plain keys, with the root,
-    /// in chunks that are verified each alone. [`SnapshotFile`] reads it. The same state gives the same bytes.
+    /// Writes the complete state of the version to a snapshot file (`spec/snapshot-file.md`): all accounts, slots and codes by plain keys,
+    /// with the root, in chunks that are verified each alone. [`SnapshotFile`] reads it. The same state gives the same bytes.
     ///
-    /// It stands at `path` when it is whole and durable, and at `path` with `.partial` behind its name before. A call that was stopped, failed or was
-    /// killed is gone on with by the same call on the same version, behind the last whole chunk. Commits and checkpoints go on beside it. `progress` is told
-    /// after each chunk how far it is, and ends the call with [`ControlFlow::Break`].
+    /// It stands at `path` when it is whole and durable, and at `path` with `.partial` behind its name before. A call that was stopped,
+    /// failed or was killed is gone on with by the same call on the same version, behind the last whole chunk. Commits and checkpoints go
+    /// on beside it. `progress` is told after each chunk how far it is, and ends the call with [`ControlFlow::Break`].
     ///
-    /// Memory: one chunk of at most 4 MiB, and at most 2^20 hashes of codes. The version stays pinned: what it needs is held back on disk meanwhile.
+    /// Memory: one chunk of at most 4 MiB, and at most 2^20 hashes of codes. The version stays pinned: what it needs is held back on disk
+    /// meanwhile.
     ///
     /// # Errors
-    /// [`Error::FileExists`]; [`Error::OtherSnapshot`] where the partial file is of another state; [`Error::Locked`] where another call writes it;
-    /// [`Error::CodeMissing`] where the database does not have the code of an account; [`Error::Io`], also where the disk is full: repeat the call once
-    /// there is space; [`Error::Stopped`]; those of every read of a snapshot.
-    pub fn export(&self, path: impl AsRef<Path>, mut progress: impl FnMut(&Tally) -> ControlFlow<()>) -> Result<Tally> {
+    /// [`Error::FileExists`]; [`Error::OtherSnapshot`] where the partial file is of another state; [`Error::Locked`] where another call
+    /// writes it; [`Error::CodeMissing`] where the database does not have the code of an account; [`Error::Io`], also where the disk is
+    /// full: repeat the call once there is space; [`Error::Stopped`]; those of every read of a snapshot.
+    pub fn export(
+        &self,
+        path: impl AsRef<Path>,
+        mut progress: impl FnMut(&SnapshotTally) -> ControlFlow<()>,
+    ) -> Result<SnapshotTally> {
         let path = path.as_ref();
         let partial = sibling(path, ".partial")?;
         require_nothing(path)?;
@@ -58,11 +63,16 @@ impl Snapshot {
         Ok(writer.cursor.tally)
     }
 
-    /// [`Snapshot::export`] to a stream, from the beginning: to a pipe, to an object store. Nothing is synced; blocks where the stream does.
+    /// [`Snapshot::export`] to a stream, from the beginning: to a pipe, to an object store. Nothing is synced; blocks where the stream
+    /// does.
     ///
     /// # Errors
     /// As [`Snapshot::export`], but for those of its files.
-    pub fn export_to(&self, stream: impl Write, mut progress: impl FnMut(&Tally) -> ControlFlow<()>) -> Result<Tally> {
+    pub fn export_to(
+        &self,
+        stream: impl Write,
+        mut progress: impl FnMut(&SnapshotTally) -> ControlFlow<()>,
+    ) -> Result<SnapshotTally> {
         let name = Path::new("the stream");
         let mut writer = Writer::begin(stream, name, &header(self)?)?;
         write(self, &mut writer, &mut progress)?;
@@ -74,9 +84,9 @@ impl Snapshot {
 /// What the file is of.
 fn header(snapshot: &Snapshot) -> Result<SnapshotHeader> {
     let mut blocks: Vec<_> = snapshot.committed_block()?.into_iter().collect();
-    while let Some(first) = blocks.last()
+    while let Some(earliest) = blocks.last()
         && blocks.len() < MAX_BLOCKS
-        && let Some(number) = first.number.checked_sub(1)
+        && let Some(number) = earliest.number.checked_sub(1)
         && let Some(block) = snapshot.block(number)?
     {
         blocks.push(block);
@@ -89,7 +99,7 @@ fn header(snapshot: &Snapshot) -> Result<SnapshotHeader> {
 fn write(
     snapshot: &Snapshot,
     writer: &mut Writer<impl Write>,
-    progress: &mut impl FnMut(&Tally) -> ControlFlow<()>,
+    progress: &mut impl FnMut(&SnapshotTally) -> ControlFlow<()>,
 ) -> Result<()> {
     report(progress, &writer.cursor.tally)?;
     if writer.cursor.kind == Kind::Codes {
@@ -106,7 +116,7 @@ fn write(
 fn write_codes(
     snapshot: &Snapshot,
     writer: &mut Writer<impl Write>,
-    progress: &mut impl FnMut(&Tally) -> ControlFlow<()>,
+    progress: &mut impl FnMut(&SnapshotTally) -> ControlFlow<()>,
 ) -> Result<()> {
     loop {
         let (codes, is_all) = next_codes(snapshot, writer.cursor.code, || report(progress, &writer.cursor.tally))?;
@@ -149,7 +159,7 @@ fn next_codes(
 fn write_state(
     snapshot: &Snapshot,
     writer: &mut Writer<impl Write>,
-    progress: &mut impl FnMut(&Tally) -> ControlFlow<()>,
+    progress: &mut impl FnMut(&SnapshotTally) -> ControlFlow<()>,
 ) -> Result<()> {
     let begun = writer.cursor.account.map(|(path, _)| path);
     for item in snapshot.accounts(begun.unwrap_or(B256::ZERO))? {
@@ -181,7 +191,7 @@ fn resume<'f>(
     file: &'f File,
     partial: &Path,
     header: &SnapshotHeader,
-    progress: &mut impl FnMut(&Tally) -> ControlFlow<()>,
+    progress: &mut impl FnMut(&SnapshotTally) -> ControlFlow<()>,
 ) -> Result<Writer<&'f File>> {
     let encoded = header.encode();
     let other = |found: String| Error::OtherSnapshot { path: partial.to_owned(), found, wanted: header.to_string() };

@@ -6,9 +6,9 @@ use alloy_primitives::{Address, KECCAK256_EMPTY};
 
 use super::{
     chunk::{Entry, Kind},
-    cursor::Tally,
-    place::Site,
+    cursor::SnapshotTally,
     read::{Chunk, SnapshotFile, other_root, report},
+    site::Site,
 };
 use crate::{
     changes::Changes,
@@ -22,25 +22,28 @@ use crate::{
 };
 
 impl<R: Read> SnapshotFile<R> {
-    /// Makes a database of the file, which verifies every chunk, and its root against that of the file. `progress` is told after each chunk how far it
-    /// is, and ends the call with [`ControlFlow::Break`].
+    /// Makes a database of the file, which verifies every chunk, and its root against that of the file. `progress` is told after each chunk
+    /// how far it is, and ends the call with [`ControlFlow::Break`].
     ///
-    /// The database is at `target` when it is whole, has the root and is durable; before, it is made in the folder with `.importing` behind its name. A call that was stopped, failed or
-    /// was killed is gone on with by the same call with the same file, read from its beginning: chunks that are in the database are verified again, not imported again.
+    /// The database is at `target` when it is whole, has the root and is durable; before, it is made in the folder with `.importing` behind
+    /// its name. A call that was stopped, failed or was killed is gone on with by the same call with the same file, read from its
+    /// beginning: chunks that are in the database are verified again, not imported again.
     ///
-    /// The plain keys are committed anew: the versions of the new database count its own commits. Of `options`, [`Options::retain_versions`] is not heeded: the versions on the way are nobody's business.
-    /// Memory: that of a database while it is written, and one chunk.
+    /// The plain keys are committed anew: the versions of the new database count its own commits. Of `options`,
+    /// [`Options::retain_versions`] is not heeded: the versions on the way are nobody's business. Memory: that of a database while it is
+    /// written, and one chunk.
     ///
     /// # Errors
-    /// [`Error::FileExists`] where something is at `target`; [`Error::OtherSnapshot`] where another file's import was begun there; [`Error::Locked`] where another call works there;
-    /// [`Error::Corruption`] where a chunk is damaged or missing, an account's code is not in the file, or the root is another; [`Error::Io`], also where the disk is full: repeat the call once there is space;
+    /// [`Error::FileExists`] where something is at `target`; [`Error::OtherSnapshot`] where another file's import was begun there;
+    /// [`Error::Locked`] where another call works there; [`Error::Corruption`] where a chunk is damaged or missing, an account's code is
+    /// not in the file, or the root is another; [`Error::Io`], also where the disk is full: repeat the call once there is space;
     /// [`Error::Stopped`]; those of [`Options::create`], [`Options::open`] and [`Db::commit`].
     pub fn import(
         mut self,
         target: impl AsRef<Path>,
         options: Options,
-        mut progress: impl FnMut(&Tally) -> ControlFlow<()>,
-    ) -> Result<Tally> {
+        mut progress: impl FnMut(&SnapshotTally) -> ControlFlow<()>,
+    ) -> Result<SnapshotTally> {
         let site = Site::begin(target.as_ref(), &self.header)?;
         let options = options.retain_versions(0);
         let db = match options.clone().open(site.database()) {
@@ -54,7 +57,11 @@ impl<R: Read> SnapshotFile<R> {
     }
 
     /// Commits what the database does not have yet. It must be empty, or hold the beginning of this file.
-    pub(crate) fn load(&mut self, db: &Db, progress: &mut impl FnMut(&Tally) -> ControlFlow<()>) -> Result<Tally> {
+    pub(crate) fn load(
+        &mut self,
+        db: &Db,
+        progress: &mut impl FnMut(&SnapshotTally) -> ControlFlow<()>,
+    ) -> Result<SnapshotTally> {
         let (found, mut found_chunks) = (db.snapshot()?.version(), 0);
         let (name, root, blocks) = (self.name.clone(), self.header.root, self.header.blocks.clone());
         let (own_block, earlier) = blocks.split_last().map_or((None, &blocks[..]), |(own, rest)| (Some(*own), rest));
@@ -76,9 +83,9 @@ impl<R: Read> SnapshotFile<R> {
             } else {
                 db.commit_deferred(&chunk.changes(&db.snapshot()?)?, Durability::Pipelined)?;
             }
-            report(progress, &Tally { found_chunks, ..self.cursor.tally })?;
+            report(progress, &SnapshotTally { found_chunks, ..self.cursor.tally })?;
         }
-        Ok(Tally { found_chunks, ..self.cursor.tally })
+        Ok(SnapshotTally { found_chunks, ..self.cursor.tally })
     }
 }
 

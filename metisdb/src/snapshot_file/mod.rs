@@ -2,11 +2,15 @@
 //!
 //! The bytes and the rules are owned by `spec/snapshot-file.md`.
 //!
-//! * `chunk`, `header`: the bytes, as pure functions.
+//! Bottom up:
+//!
+//! * `place`: files and folders, claimed and named.
+//! * `header`, `chunk`: the bytes, as pure functions.
 //! * `cursor`: how far a file was gone through, and what may come next.
-//! * `read`: the chunks of a stream, verified; `write`: records into chunks.
 //! * `root`: the root of the state that goes by.
-//! * `place`: where what is not whole stands until it is.
+//! * `read`: the chunks of a stream, verified.
+//! * `write`: records into chunks.
+//! * `site`: where a database is made until it is whole.
 //! * `export`, `import`: from a snapshot to a file, from a file to a database. Both go on where they were stopped: an export knows by the chunks
 //!   in the file, an import by the versions of the database, as each chunk is one commit.
 
@@ -18,6 +22,7 @@ mod import;
 mod place;
 mod read;
 mod root;
+mod site;
 mod write;
 
 #[cfg(test)]
@@ -25,4 +30,4 @@ pub(crate) use self::{
     chunk::{ChunkHeader, End, MAX_BODY_BYTES, MAX_RECORDS},
     header::{FixedHeader, MAX_BLOCKS},
 };
-pub use self::{cursor::Tally, header::SnapshotHeader, read::SnapshotFile};
+pub use self::{cursor::SnapshotTally, header::SnapshotHeader, read::SnapshotFile};

@@ -11,7 +11,7 @@ use alloy_primitives::B256;
 
 use super::{
     chunk::{self, ChunkHeader, End, Entry, Kind},
-    cursor::{Cursor, Tally},
+    cursor::{Cursor, SnapshotTally},
     header::{FORMAT_VERSION, FixedHeader, IDENTITY_BYTES, SnapshotHeader},
     place::io_error,
     root::StateRoot,
@@ -20,12 +20,6 @@ use crate::{
     error::{Error, Result},
     log::Damage,
     trie::commitment::ethereum::Ethereum,
-};
-
-/// The scheme of the files that are read here.
-const SCHEME: Ethereum = Ethereum {
-    #[cfg(test)]
-    plain_paths: false,
 };
 
 /// A snapshot file that is being read, from a file or from any stream: a pipe, an object store.
@@ -118,20 +112,22 @@ impl<R: Read> SnapshotFile<R> {
         Ok(Self { input, name, header, identity, cursor, chunks, body: Vec::new() })
     }
 
-    /// What the file is of. Only its own hash was checked: [`SnapshotFile::verify`] and [`SnapshotFile::import`] find out whether the state has the root.
-    /// Whether it is the root that one wants, only the caller knows.
+    /// What the file is of. Only its own hash was checked: [`SnapshotFile::verify`] and [`SnapshotFile::import`] find out whether the state
+    /// has the root. Whether it is the root that one wants, only the caller knows.
     pub fn header(&self) -> &SnapshotHeader {
         &self.header
     }
 
-    /// Reads the whole file and verifies every chunk, the order of the keys, the totals, and that the state has the root. Needs no database, and the memory of one chunk. `progress` is told after each
-    /// chunk how far it is, and ends it with [`ControlFlow::Break`].
+    /// Reads the whole file and verifies every chunk, the order of the keys, the totals, and that the state has the root. Needs no
+    /// database, and the memory of one chunk. `progress` is told after each chunk how far it is, and ends it with [`ControlFlow::Break`].
     ///
     /// # Errors
-    /// [`Error::Corruption`], which names the first chunk that is not as it must be, or says that the root is another; [`Error::Io`]; [`Error::Stopped`].
-    pub fn verify(mut self, mut progress: impl FnMut(&Tally) -> ControlFlow<()>) -> Result<Tally> {
+    /// [`Error::Corruption`], which names the first chunk that is not as it must be, or says that the root is another; [`Error::Io`];
+    /// [`Error::Stopped`].
+    pub fn verify(mut self, mut progress: impl FnMut(&SnapshotTally) -> ControlFlow<()>) -> Result<SnapshotTally> {
         let expected = self.header.root;
-        let mut state = StateRoot::new(&SCHEME);
+        let scheme = Ethereum::default();
+        let mut state = StateRoot::new(&scheme);
         while let Some(chunk) = self.next_chunk()? {
             chunk.entries.iter().zip(&chunk.paths).for_each(|(entry, path)| state.push(entry, *path));
             report(&mut progress, &self.cursor.tally)?;
@@ -140,17 +136,17 @@ impl<R: Read> SnapshotFile<R> {
         if actual == expected { Ok(self.cursor.tally) } else { Err(other_root(expected, actual, &self.name)) }
     }
 
-    /// The next chunk; `None` behind the last one, which has been checked then with all that it says. After an error the cursor and the hash
-    /// of the hashes are those of the chunk before.
+    /// The next chunk; `None` behind the last one, which has been checked then with all that it says. After an error the cursor and the
+    /// hash of the hashes are those of the chunk before.
     pub(super) fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>> {
-        let Tally { chunks: index, bytes: offset, .. } = self.cursor.tally;
+        let SnapshotTally { chunks: index, bytes: offset, .. } = self.cursor.tally;
         let name = self.name.clone();
         self.read_chunk().map_err(|refused| refused.at(&part(index), name, offset))
     }
 
     fn read_chunk(&mut self) -> Result<Option<Chunk<'_>>, Refused> {
         let Self { input, name, cursor, chunks, body, identity, .. } = self;
-        let Tally { chunks: index, bytes: offset, .. } = cursor.tally;
+        let SnapshotTally { chunks: index, bytes: offset, .. } = cursor.tally;
         if cursor.kind == Kind::End {
             return Ok(None);
         }
@@ -174,7 +170,7 @@ impl<R: Read> SnapshotFile<R> {
             next.kind = kind;
         } else {
             entries = chunk::decode(kind, header.record_count, body)?;
-            paths = next.pass(kind, &entries, &SCHEME)?;
+            paths = next.pass(kind, &entries, &Ethereum::default())?;
         }
         *cursor = next;
         chunks.update(&header.hash);
@@ -189,7 +185,10 @@ pub(super) fn other_root(expected: B256, actual: B256, path: &Path) -> Error {
 }
 
 /// Tells how far it is.
-pub(super) fn report(progress: &mut impl FnMut(&Tally) -> ControlFlow<()>, tally: &Tally) -> Result<()> {
+pub(super) fn report(
+    progress: &mut impl FnMut(&SnapshotTally) -> ControlFlow<()>,
+    tally: &SnapshotTally,
+) -> Result<()> {
     match progress(tally) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Stopped),
@@ -241,7 +240,7 @@ fn read_header(input: &mut impl Read, name: &Path) -> Result<(SnapshotHeader, Ve
 
 /// Checks what the last chunk says of those before.
 fn check_end(body: &[u8], cursor: &Cursor, chunks: &blake3::Hasher) -> Result<(), Damage> {
-    let Tally { codes, accounts, slots, .. } = cursor.tally;
+    let SnapshotTally { codes, accounts, slots, .. } = cursor.tally;
     let totals = End { codes, accounts, slots, chunks: *chunks.finalize().as_bytes() };
     let end = End::decode(body.first_chunk().expect("its length was checked"));
     if end == totals { Ok(()) } else { Err(Damage::new(format!("{totals:?}"), format!("{end:?}"))) }

@@ -9,7 +9,7 @@ use alloy_primitives::B256;
 
 use super::{
     chunk::{ChunkHeader, End, Entry, Kind, MAX_BODY_BYTES, MAX_RECORDS},
-    cursor::{Cursor, Tally},
+    cursor::{Cursor, SnapshotTally},
     header::{IDENTITY_BYTES, SnapshotHeader},
     place::io_error,
     read::SnapshotFile,
@@ -56,39 +56,27 @@ impl<W: Write> Writer<W> {
     }
 
     /// Adds a record; `path` is the hash by which it has its place. Returns whether a chunk was written for that.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io); [`Error::Corruption`](crate::Error::Corruption) where it does not belong behind the one before.
     pub(super) fn push(&mut self, entry: &Entry<'_>, path: B256) -> Result<bool> {
         let is_full = self.record_count == CHUNK_RECORDS || self.body.len() + entry.bytes() > MAX_BODY_BYTES;
         let is_sealed = self.record_count > 0 && (is_full || entry.kind() != self.cursor.kind);
         if is_sealed {
             self.seal()?;
         }
-        let Cursor { kind, code, account, slot, tally } = &mut self.cursor;
-        *kind = entry.kind();
-        match entry {
-            Entry::Code(_) => {
-                *code = Some(path);
-                tally.codes += 1;
-            }
-            Entry::Account(address, _) => {
-                (*account, *slot) = (Some((path, *address)), None);
-                tally.accounts += 1;
-                tally.reached = path;
-            }
-            Entry::Continued(_) => {}
-            Entry::Slot(..) => {
-                if self.body.is_empty()
-                    && let Some((_, address)) = account
-                {
-                    Entry::Continued(*address).encode(&mut self.body);
-                    self.record_count = 1;
-                }
-                *slot = Some(path);
-                tally.slots += 1;
-            }
+        self.cursor.kind = entry.kind();
+        if let (Entry::Slot(..), 0, Some((_, address))) = (entry, self.record_count, self.cursor.account) {
+            self.gather(&Entry::Continued(address));
         }
+        self.gather(entry);
+        self.cursor.step(entry, path).map_err(|damage| damage.at("trie", self.name.clone(), 0))?;
+        Ok(is_sealed)
+    }
+
+    fn gather(&mut self, entry: &Entry<'_>) {
         entry.encode(&mut self.body);
         self.record_count += 1;
-        Ok(is_sealed)
     }
 
     /// Writes what is gathered, and the end.
@@ -96,7 +84,7 @@ impl<W: Write> Writer<W> {
         if self.record_count > 0 {
             self.seal()?;
         }
-        let Tally { codes, accounts, slots, .. } = self.cursor.tally;
+        let SnapshotTally { codes, accounts, slots, .. } = self.cursor.tally;
         let end = End { codes, accounts, slots, chunks: *self.chunks.finalize().as_bytes() };
         self.body.extend_from_slice(&end.encode());
         self.cursor.kind = Kind::End;

@@ -15,7 +15,7 @@ use super::{
     naive_trie::{self, NaiveAccount},
     small, wide,
 };
-use crate::{Account, Block, Changes, Db, Durability, Snapshot, SnapshotFile, Tally};
+use crate::{Account, Block, Changes, Db, Durability, Snapshot, SnapshotFile, SnapshotTally};
 
 /// A database with a random state that has a history, and the state.
 fn random_state(db: &Db, random: &mut Random, accounts: u64) -> Content {
@@ -104,12 +104,12 @@ impl Content {
     }
 }
 
-fn go_on(_: &Tally) -> ControlFlow<()> {
+fn go_on(_: &SnapshotTally) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
 /// Goes on until this many chunks are done.
-fn stop_at(chunks: u64) -> impl FnMut(&Tally) -> ControlFlow<()> {
+fn stop_at(chunks: u64) -> impl FnMut(&SnapshotTally) -> ControlFlow<()> {
     move |tally| if tally.chunks >= chunks { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
@@ -120,11 +120,11 @@ fn exported(snapshot: &Snapshot) -> Vec<u8> {
     bytes
 }
 
-fn import(bytes: &[u8], target: &Path) -> crate::Result<Tally> {
+fn import(bytes: &[u8], target: &Path) -> crate::Result<SnapshotTally> {
     SnapshotFile::from_stream(bytes)?.import(target, small(), go_on)
 }
 
-fn verify(bytes: &[u8]) -> crate::Result<Tally> {
+fn verify(bytes: &[u8]) -> crate::Result<SnapshotTally> {
     SnapshotFile::from_stream(bytes)?.verify(go_on)
 }
 

@@ -33,7 +33,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn export(snapshot: &Snapshot, folder: &Path) -> crate::Result<crate::Tally> {
+fn export(snapshot: &Snapshot, folder: &Path) -> crate::Result<crate::SnapshotTally> {
     snapshot.export(folder.join("file"), go_on)
 }
 
@@ -247,7 +247,7 @@ fn what_is_in_the_way_of_an_import_stays() {
 }
 
 /// Imports what the disk does not have yet.
-fn load(disk: &Arc<SimulatedDisk>, whole: &[u8]) -> crate::Result<crate::Tally> {
+fn load(disk: &Arc<SimulatedDisk>, whole: &[u8]) -> crate::Result<crate::SnapshotTally> {
     let options = small().retain_versions(0).checkpoint_log_bytes(1 << 16).max_unsynced_bytes(1 << 14);
     let db = match options.clone().open_on(disk.clone()) {
         Err(Error::NotADatabase { .. }) => options.create_on(disk.clone())?,
@@ -314,7 +314,7 @@ fn an_import_goes_on_when_there_is_space() {
 fn everything_can_be_stopped() {
     let (db, _) = source();
     let whole = exported(&db.snapshot().unwrap());
-    let stop = |_: &crate::Tally| ControlFlow::Break(());
+    let stop = |_: &crate::SnapshotTally| ControlFlow::Break(());
     assert!(matches!(SnapshotFile::from_stream(&whole[..]).unwrap().verify(stop), Err(Error::Stopped)));
     assert!(matches!(db.snapshot().unwrap().export_to(io::sink(), stop), Err(Error::Stopped)));
 }
