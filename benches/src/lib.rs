@@ -32,7 +32,7 @@ pub use self::{
     error::{Error, Result},
     hardware::Hardware,
     keys::KeySpace,
-    load::{COMMIT_CHANGES, Load, load},
+    load::{COMMIT_CHANGES, Load, load, process_bytes},
     open::{Opened, Opens, ToBeKilled, write_until_killed},
     progress::Progress,
     proofs::Proofs,

@@ -102,7 +102,7 @@ impl<'a> Loader<'a> {
         let started = Instant::now();
         self.db.commit(&self.changes, Durability::Durable)?;
         self.committing += started.elapsed();
-        let anonymous = anonymous_bytes().map_err(Error::system("read /proc/self/status"))?;
+        let anonymous = process_bytes("RssAnon").map_err(Error::system("read /proc/self/status"))?;
         self.peak_anonymous_bytes = self.peak_anonymous_bytes.max(anonymous);
         self.done += self.changes.len() as u64;
         self.changes = Changes::new();
@@ -152,11 +152,16 @@ pub fn load(path: &Path, space: &KeySpace, progress: &mut dyn Progress) -> Resul
     })
 }
 
-/// Anonymous memory of this process in bytes: heap, stacks and the index; no maps of files.
-fn anonymous_bytes() -> io::Result<u64> {
+/// What the system says of this process's memory, in bytes: `RssAnon` is the heap, stacks and the index without maps of files, `VmHWM` the most
+/// that was ever in memory, maps of files included.
+///
+/// # Errors
+/// Where the system does not say it.
+pub fn process_bytes(field: &str) -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB"));
-    let kib: u64 = kib.ok_or_else(|| io::Error::other("it has no RssAnon"))?.parse().map_err(io::Error::other)?;
+    let value =
+        |line: &str| line.strip_prefix(field)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse::<u64>().ok();
+    let kib = status.lines().find_map(value).ok_or_else(|| io::Error::other(format!("it has no {field}")))?;
     Ok(kib << 10)
 }
 

@@ -14,9 +14,9 @@ Exit codes:
   0    done; what was asked for is there, the files are sound
   1    the account, code, block or version that was asked for is not there
   2    the command line is wrong
-  3    the database is damaged, or something that `demo` or `bench` checks does not hold
+  3    the database or a snapshot file is damaged, or something that `demo` or `bench` checks does not hold
   4    the database cannot be used: none there, locked, another format, no space, an I/O error
-  5    an import, a demonstration or a proof is refused: a wrong file, another root than expected, a place that is taken
+  5    an import, an export, a demonstration or a proof is refused: a wrong file, another root than expected, a place that is taken
   130  interrupted";
 
 /// What was asked for is not there.

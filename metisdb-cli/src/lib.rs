@@ -1,6 +1,6 @@
 //! The program `metisdb`: makes a database of a genesis state, and looks into databases.
 //!
-//! `init`, `import`, `demo` and `bench` write, and only where nothing is; everything else reads. `failure::EXIT_CODES` lists the exit codes.
+//! `init`, `import`, `snapshot`, `demo` and `bench` write, and only where nothing is; everything else reads. `failure::EXIT_CODES` lists the exit codes.
 
 mod bench;
 mod check;
@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod proof;
 mod root;
+mod snapshot;
 mod target;
 mod versions;
 mod workplace;
@@ -31,7 +32,7 @@ use crate::{failure::Failure, output::Answer};
 
 /// Makes a MetisDB database of a genesis state, or looks into one, beside its writer or without one.
 ///
-/// `init`, `import`, `demo` and `bench` write, and only where nothing is; everything else reads.
+/// `init`, `import`, `snapshot`, `demo` and `bench` write, and only where nothing is; everything else reads.
 #[derive(Debug, Parser)]
 #[command(name = "metisdb", version, after_help = failure::EXIT_CODES)]
 struct Cli {
@@ -63,6 +64,12 @@ enum Command {
     VerifyProof(proof::VerifyArguments),
     /// Examines the files for damage.
     Check(check::CheckArguments),
+    /// Exports the complete state to a file, imports one, verifies one.
+    Snapshot {
+        /// What is to be done.
+        #[command(subcommand)]
+        what: snapshot::What,
+    },
     /// Shows in a minute or two, on a new database, what it does, and checks that it is right.
     Demo(demo::DemoArguments),
     /// Measures in a minute or two, on new databases, how long reads, roots, commits and opening take.
@@ -87,6 +94,7 @@ impl Command {
             Self::Proof(arguments) => proof::prove(arguments),
             Self::VerifyProof(arguments) => proof::verify(arguments),
             Self::Check(arguments) => check::check(arguments),
+            Self::Snapshot { what } => snapshot::snapshot(what),
             Self::Demo(arguments) => demo::demo(arguments),
             Self::Bench(arguments) => bench::bench(arguments),
             Self::DemoCommitter(arguments) => demo::commit_until_killed(arguments).map(|never| match never {}),
@@ -105,6 +113,7 @@ impl Command {
             Self::Proof(arguments) => arguments.target.json,
             Self::VerifyProof(arguments) => arguments.json,
             Self::Check(arguments) => arguments.target.json,
+            Self::Snapshot { what } => what.json(),
             Self::Demo(arguments) => arguments.json,
             Self::Bench(arguments) => arguments.json,
             Self::DemoCommitter(_) | Self::BenchWriter(_) => false,

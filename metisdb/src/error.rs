@@ -88,6 +88,33 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Something is where a snapshot file or a database of one is to be.
+    #[error("{} is there already; name another place, or move it away", path.display())]
+    FileExists {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// An export or an import is to go on where one of another state was begun.
+    #[error("{} belongs to {found}, not to {wanted}; move it away to begin anew", path.display())]
+    OtherSnapshot {
+        /// The partial file, or the folder of the import.
+        path: PathBuf,
+        /// What was begun there.
+        found: String,
+        /// What was to go on.
+        wanted: String,
+    },
+    /// The database does not have the code of an account, so that its state cannot be exported.
+    #[error("the code {code_hash} of {address} is not stored; commit it with `Changes::set_code`, then export again")]
+    CodeMissing {
+        /// An account that has the code.
+        address: Address,
+        /// The code's hash.
+        code_hash: B256,
+    },
+    /// An export, an import or a verification was asked to stop. What is done stays done.
+    #[error("stopped; the same call goes on where it was")]
+    Stopped,
     /// The folder lies on a network or user-space filesystem, whose syncs and maps cannot be trusted.
     #[error("{} is on a {filesystem} filesystem, where syncs and maps cannot be trusted; use a local one, or allow it in the options", path.display())]
     NetworkFilesystem {

@@ -25,6 +25,7 @@
 //! | `prove`, `witness` | what convinces those who trust nothing; they verify it with the crate `metisdb-proof` |
 //! | `snapshot`, `range`, `commit`, `proposal`, `roots`, `checkpoint`, `replay`, `recover`, `check`, `audit`, `stats` | one straight line of steps each |
 //! | `recorder`, `db` | the face |
+//! | `snapshot_file` | the state as a file: written from a snapshot, read into a new database |
 //!
 //! The bytes and the rules are owned by `spec/`.
 
@@ -66,6 +67,7 @@ mod replay;
 mod retrace;
 mod roots;
 mod snapshot;
+mod snapshot_file;
 mod stage;
 mod stats;
 pub mod storage;
@@ -95,6 +97,7 @@ pub use self::{
     recorder::Recorder,
     roots::DeferredRoot,
     snapshot::Snapshot,
+    snapshot_file::{SnapshotFile, SnapshotHeader, SnapshotTally},
     stats::Stats,
     types::{Account, Block, Key, MAX_CODE_BYTES, Value},
 };

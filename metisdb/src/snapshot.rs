@@ -259,6 +259,12 @@ impl Snapshot {
         self.lookup().code_at(code_hash, self.version())
     }
 
+    /// Whether code is stored under a hash.
+    pub(crate) fn has_code(&self, code_hash: &B256) -> Result<bool> {
+        let _reading = self.begin_read()?;
+        Ok(self.lookup().find_key(&RecordKey::Code(*code_hash), self.version())?.is_some())
+    }
+
     /// The metadata of a block, as it was given with a commit.
     pub fn block(&self, number: u64) -> Result<Option<Block>> {
         let _reading = self.begin_read()?;

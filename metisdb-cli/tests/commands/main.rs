@@ -6,6 +6,7 @@ mod measuring;
 mod proving;
 mod reading;
 mod refusing;
+mod snapshots;
 mod stopping;
 
 use std::{

@@ -25,6 +25,7 @@ mod processes;
 mod proofs;
 mod readers;
 mod regressions;
+mod snapshot_files;
 mod spec;
 mod trie_readers;
 mod trie_regressions;

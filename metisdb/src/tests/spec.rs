@@ -8,7 +8,7 @@ use super::{
     small,
 };
 use crate::{
-    CheckLevel, Db, Durability, Options,
+    CheckLevel, Db, Durability, MAX_CODE_BYTES, Options,
     image::ImageHeader,
     index::TableHeader,
     log::{
@@ -16,17 +16,19 @@ use crate::{
         record::{self, Body, Record},
         segment::SegmentHeader,
     },
+    snapshot_file::{ChunkHeader, End, FixedHeader, MAX_BLOCKS, MAX_BODY_BYTES, MAX_RECORDS},
     storage::{SimulatedDisk, Storage},
     superblock::SuperblockHeader,
     trie::arena::{ExtentHeader, bytes},
 };
 
 const FORMAT: &str = include_str!("../../../spec/format.md");
+const SNAPSHOT_FILE: &str = include_str!("../../../spec/snapshot-file.md");
 
 /// Rows of the table under a heading `### Title (N bytes)`, and N.
-fn table(title: &str) -> (usize, Vec<(String, usize, usize)>) {
-    let start = FORMAT.find(&format!("### {title} (")).unwrap_or_else(|| panic!("no table {title}"));
-    let mut lines = FORMAT[start..].lines();
+fn table(document: &str, title: &str) -> (usize, Vec<(String, usize, usize)>) {
+    let start = document.find(&format!("### {title} (")).unwrap_or_else(|| panic!("no table {title}"));
+    let mut lines = document[start..].lines();
     let heading = lines.next().unwrap();
     let bytes = heading.split(['(', ' ']).rev().nth(1).unwrap().parse().unwrap();
     let rows = lines
@@ -44,7 +46,11 @@ fn table(title: &str) -> (usize, Vec<(String, usize, usize)>) {
 }
 
 fn assert_table(title: &str, bytes: usize, fields: &[(&str, usize, usize)]) {
-    let (stated_bytes, rows) = table(title);
+    assert_table_of(FORMAT, title, bytes, fields);
+}
+
+fn assert_table_of(document: &str, title: &str, bytes: usize, fields: &[(&str, usize, usize)]) {
+    let (stated_bytes, rows) = table(document, title);
     let own: Vec<_> = fields.iter().map(|(name, at, bytes)| (name.to_string(), *at, *bytes)).collect();
     assert_eq!((stated_bytes, rows), (bytes, own), "{title}");
 }
@@ -59,6 +65,22 @@ fn the_tables_of_the_format_are_those_of_the_code() {
     assert_table("Table header", TableHeader::BYTES, TableHeader::FIELDS);
     assert_table("Extent header", ExtentHeader::BYTES, ExtentHeader::FIELDS);
     assert_table("Node header", bytes::HEADER_BYTES, bytes::FIELDS);
+}
+
+#[test]
+fn the_tables_and_bounds_of_snapshot_files_are_those_of_the_code() {
+    assert_table_of(SNAPSHOT_FILE, "File header", FixedHeader::BYTES, FixedHeader::FIELDS);
+    assert_table_of(SNAPSHOT_FILE, "Chunk header", ChunkHeader::BYTES, ChunkHeader::FIELDS);
+    assert_table_of(SNAPSHOT_FILE, "End", End::BYTES, End::FIELDS);
+    for bound in [
+        format!("blocks that follow, {MAX_BLOCKS} at most"),
+        format!("records in the body, from 1 to {MAX_RECORDS};"),
+        format!("length of the body, {MAX_BODY_BYTES} at most"),
+        format!("beyond {MAX_RECORDS} records or {MAX_BODY_BYTES} bytes"),
+        format!("length 4 (from 1 to {MAX_CODE_BYTES})"),
+    ] {
+        assert!(SNAPSHOT_FILE.contains(&bound), "{bound}");
+    }
 }
 
 #[test]

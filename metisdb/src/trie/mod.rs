@@ -8,6 +8,7 @@
 //! * `update`, `draft`: from a trie and changes to a new trie, the structure first, then the hashes level by level.
 //! * `warm`: prefetching for updates.
 //! * `walk`: finding one leaf, or all in the order of their paths.
+//! * `sorted`: the root of leaves in their order, without a trie.
 //! * `sweep`: moving nodes out of pages that are mostly dead.
 
 pub(crate) mod arena;
@@ -15,6 +16,7 @@ pub(crate) mod commitment;
 mod draft;
 pub(crate) mod nibbles;
 pub(crate) mod node;
+pub(crate) mod sorted;
 pub(crate) mod sweep;
 pub(crate) mod update;
 pub(crate) mod walk;

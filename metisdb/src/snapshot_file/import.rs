@@ -1,0 +1,130 @@
+//! Making a database of a snapshot file: each chunk is a commit, so that the versions of the database tell how far it is.
+
+use std::{io::Read, ops::ControlFlow, path::Path};
+
+use alloy_primitives::{Address, KECCAK256_EMPTY};
+
+use super::{
+    chunk::{Entry, Kind},
+    cursor::SnapshotTally,
+    read::{Chunk, SnapshotFile, other_root, report},
+    site::Site,
+};
+use crate::{
+    changes::Changes,
+    commit::Durability,
+    db::Db,
+    error::{Error, Result},
+    log::Damage,
+    options::Options,
+    snapshot::Snapshot,
+    types::Block,
+};
+
+impl<R: Read> SnapshotFile<R> {
+    /// Makes a database of the file, which verifies every chunk, and its root against that of the file. `progress` is told after each chunk
+    /// how far it is, and ends the call with [`ControlFlow::Break`].
+    ///
+    /// The database is at `target` when it is whole, has the root and is durable; before, it is made in the folder with `.importing` behind
+    /// its name. A call that was stopped, failed or was killed is gone on with by the same call with the same file, read from its
+    /// beginning: chunks that are in the database are verified again, not imported again.
+    ///
+    /// The plain keys are committed anew: the versions of the new database count its own commits. Of `options`,
+    /// [`Options::retain_versions`] is not heeded: the versions on the way are nobody's business. Memory: that of a database while it is
+    /// written, and one chunk.
+    ///
+    /// # Errors
+    /// [`Error::FileExists`] where something is at `target`; [`Error::OtherSnapshot`] where another file's import was begun there;
+    /// [`Error::Locked`] where another call works there; [`Error::Corruption`] where a chunk is damaged or missing, an account's code is
+    /// not in the file, or the root is another; [`Error::Io`], also where the disk is full: repeat the call once there is space;
+    /// [`Error::Stopped`]; those of [`Options::create`], [`Options::open`] and [`Db::commit`].
+    pub fn import(
+        mut self,
+        target: impl AsRef<Path>,
+        options: Options,
+        mut progress: impl FnMut(&SnapshotTally) -> ControlFlow<()>,
+    ) -> Result<SnapshotTally> {
+        let site = Site::begin(target.as_ref(), &self.header)?;
+        let options = options.retain_versions(0);
+        let db = match options.clone().open(site.database()) {
+            Err(Error::NotADatabase { .. }) => options.create(site.database())?,
+            other => other?,
+        };
+        let tally = self.load(&db, &mut progress)?;
+        db.close()?;
+        site.publish()?;
+        Ok(tally)
+    }
+
+    /// Commits what the database does not have yet. It must be empty, or hold the beginning of this file.
+    pub(crate) fn load(
+        &mut self,
+        db: &Db,
+        progress: &mut impl FnMut(&SnapshotTally) -> ControlFlow<()>,
+    ) -> Result<SnapshotTally> {
+        let (found, mut found_chunks) = (db.snapshot()?.version(), 0);
+        let (name, root, blocks) = (self.name.clone(), self.header.root, self.header.blocks.clone());
+        let (own_block, earlier) = blocks.split_last().map_or((None, &blocks[..]), |(own, rest)| (Some(*own), rest));
+        for block in earlier.iter().skip(found as usize) {
+            db.commit_deferred(&of_block(Some(*block)), Durability::Pipelined)?;
+        }
+        while let Some(chunk) = self.next_chunk()? {
+            let version = earlier.len() as u64 + chunk.index + 1;
+            if chunk.kind == Kind::End {
+                let actual = db.snapshot()?.root()?;
+                if actual != root {
+                    return Err(other_root(root, actual, &name));
+                }
+            }
+            if version <= found {
+                found_chunks = chunk.index + 1;
+            } else if chunk.kind == Kind::End {
+                db.commit(&of_block(own_block), Durability::Durable)?;
+            } else {
+                db.commit_deferred(&chunk.changes(&db.snapshot()?)?, Durability::Pipelined)?;
+            }
+            report(progress, &SnapshotTally { found_chunks, ..self.cursor.tally })?;
+        }
+        Ok(SnapshotTally { found_chunks, ..self.cursor.tally })
+    }
+}
+
+/// What a commit of a block alone changes.
+fn of_block(block: Option<Block>) -> Changes {
+    let mut changes = Changes::new();
+    if let Some(block) = block {
+        changes.set_block(block);
+    }
+    changes
+}
+
+impl Chunk<'_> {
+    /// What it adds to the state, of which `before` has all chunks before it.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] where the code of an account is not in front of it; those of reading `before`.
+    fn changes(&self, before: &Snapshot) -> Result<Changes> {
+        let mut changes = Changes::new();
+        let mut account = Address::ZERO;
+        for entry in &self.entries {
+            match *entry {
+                Entry::Code(code) => {
+                    changes.set_code(alloy_primitives::keccak256(code), code.to_vec().into());
+                }
+                Entry::Account(address, fields) => {
+                    if fields.code_hash != KECCAK256_EMPTY && !before.has_code(&fields.code_hash)? {
+                        let expected = format!("the code {} of {address} in front of its account", fields.code_hash);
+                        return Err(self.damage(Damage::new(expected, "none")));
+                    }
+                    account = address;
+                    changes.set_account(address, fields);
+                }
+                Entry::Continued(address) => account = address,
+                Entry::Slot(slot, value) => {
+                    changes.set_storage(account, slot, value);
+                }
+            }
+        }
+        Ok(changes)
+    }
+}

@@ -1,0 +1,95 @@
+//! Where a database is made of a snapshot file: beside the place that it takes in the end.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    header::SnapshotHeader,
+    place::{claim, io_error, sibling, sync_folder_of},
+    read::SnapshotFile,
+};
+use crate::error::{Error, Result};
+
+/// The header of the file that is imported; locked by who imports it.
+const MARKER: &str = "snapshot-header";
+const DATABASE: &str = "state";
+
+/// A folder in which a database is made of a snapshot file. It stays until the database is whole.
+#[derive(Debug)]
+pub(super) struct Site {
+    target: PathBuf,
+    folder: PathBuf,
+    /// Holds the lock.
+    marker: File,
+}
+
+impl Site {
+    /// Takes the place of a database that is to be at `target`: anew, or where an import of the same file has stopped.
+    pub(super) fn begin(target: &Path, header: &SnapshotHeader) -> Result<Self> {
+        let target = std::path::absolute(target).map_err(io_error("find", target, 0))?;
+        let folder = sibling(&target, ".importing")?;
+        require_free(&target)?;
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_error("create", &folder, 0)(error));
+            }
+            _ => {}
+        }
+        let path = folder.join(MARKER);
+        let marker = claim(&path)?;
+        // Whoever had the folder before may have finished meanwhile.
+        require_free(&target)?;
+        let site = Self { target, folder, marker };
+        site.mark(&path, header)?;
+        Ok(site)
+    }
+
+    /// Notes which file is imported here; refuses another one than the one that was noted.
+    fn mark(&self, path: &Path, header: &SnapshotHeader) -> Result<()> {
+        if self.database().exists() {
+            let noted = File::open(path).map_err(io_error("open", path, 0))?;
+            let found = match SnapshotFile::begin(noted, path.to_owned()) {
+                Ok(noted) if noted.header == *header => return Ok(()),
+                Ok(noted) => noted.header.to_string(),
+                Err(error) => error.to_string(),
+            };
+            return Err(Error::OtherSnapshot { path: self.folder.clone(), found, wanted: header.to_string() });
+        }
+        let mut file = &self.marker;
+        file.set_len(0).map_err(io_error("cut", path, 0))?;
+        file.write_all(&header.encode()).map_err(io_error("write", path, 0))?;
+        file.sync_all().map_err(io_error("sync", path, 0))?;
+        sync_folder_of(path)?;
+        sync_folder_of(&self.folder)
+    }
+
+    /// Where the database is made.
+    pub(super) fn database(&self) -> PathBuf {
+        self.folder.join(DATABASE)
+    }
+
+    /// Puts the database, which must be closed, where it is to be. After a crash it is there or it is not.
+    pub(super) fn publish(self) -> Result<()> {
+        let (from, to) = (self.database(), &self.target);
+        fs::rename(&from, to).map_err(io_error("move the database to", to, 0))?;
+        sync_folder_of(&from)?;
+        sync_folder_of(to)?;
+        // The database is in its place: whether the rest goes away is of no matter to it.
+        let _ = fs::remove_file(self.folder.join(MARKER));
+        let _ = fs::remove_dir(&self.folder);
+        Ok(())
+    }
+}
+
+/// Nothing or an empty folder must be there.
+fn require_free(target: &Path) -> Result<()> {
+    let is_free = match fs::read_dir(target).map(|mut entries| entries.next().is_none()) {
+        Ok(is_empty) => is_empty,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    // A folder cannot take the place of a link.
+    if is_free && !target.is_symlink() { Ok(()) } else { Err(Error::FileExists { path: target.to_owned() }) }
+}
