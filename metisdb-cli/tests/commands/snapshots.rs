@@ -183,13 +183,12 @@ fn an_export_beside_a_writer() {
 
 /// Runs the command and kills or interrupts it at some moment, again and again, until it is done. Returns how often it was stopped.
 fn stop_until_done(owned: &[String], whole: Duration, seed: &mut u64, done: &Path) -> u32 {
-    let mut stopped = 0;
-    for round in 0.. {
+    for stopped in 0.. {
         *seed ^= *seed << 13;
         *seed ^= *seed >> 7;
         *seed ^= *seed << 17;
-        let signal = if *seed % 3 == 0 { Signal::INT } else { Signal::KILL };
-        let moment = whole * (*seed % 70) as u32 / 100 * if round > 12 { 3 } else { 1 };
+        let signal = if seed.is_multiple_of(3) { Signal::INT } else { Signal::KILL };
+        let moment = whole * (*seed % 70) as u32 / 100 * if stopped > 12 { 3 } else { 1 };
         let mut child = Command::new(env!("CARGO_BIN_EXE_metisdb"))
             .args(owned)
             .stdout(Stdio::null())
@@ -205,7 +204,6 @@ fn stop_until_done(owned: &[String], whole: Duration, seed: &mut u64, done: &Pat
         // Before it watches for it, an interrupt ends a process as a kill does.
         let is_stopped = status.signal().is_some() || status.code() == Some(INTERRUPTED);
         assert!(is_stopped, "{status:?} after {moment:?}");
-        stopped += 1;
     }
     unreachable!("it is done some time")
 }
