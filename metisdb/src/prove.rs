@@ -6,7 +6,7 @@
 mod multi;
 mod range;
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
@@ -20,7 +20,7 @@ use crate::{
             BranchView, LeafView, Reference,
             ethereum::{encode_branch, encode_extension, encode_leaf},
         },
-        nibbles::Nibbles,
+        nibbles::{Nibbles, nibble},
         node::{Child, Link},
         update::LeafSource,
         walk::Met,
@@ -32,14 +32,45 @@ use crate::{
 /// Nodes shorter than this stand inside their parents.
 const EMBEDDED_BELOW: usize = 32;
 
-/// How much is asked for of the paths that begin alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    Nothing,
-    /// The node above them is listed.
-    Part,
-    /// It is not: it follows from them.
-    Whole,
+/// Which nodes are listed: those below which a part of what is asked for lies, but not all that lies there is asked for.
+#[derive(Clone, Copy, Debug)]
+enum Question<'q> {
+    /// What stands on some paths, which ascend.
+    Paths(&'q [B256]),
+    /// All between two paths, both of them included.
+    Range(&'q RangeInclusive<B256>),
+}
+
+impl Question<'_> {
+    /// Whether the node that these nibbles lead to is listed.
+    fn lists(&self, prefix: &Nibbles) -> bool {
+        let (first, last) = (prefix.first_path(), prefix.last_path());
+        match self {
+            Self::Paths(paths) => {
+                let next = paths.partition_point(|path| *path < first);
+                paths.get(next).is_some_and(|path| *path <= last)
+            }
+            Self::Range(range) => {
+                let (from, to) = (*range.start(), *range.end());
+                first <= to && from <= last && !(from <= first && last <= to)
+            }
+        }
+    }
+
+    /// The same for the children of a branch, as bits.
+    fn lists_below(&self, prefix: &Nibbles) -> u16 {
+        match self {
+            Self::Paths(paths) => {
+                let (first, last) = (prefix.first_path(), prefix.last_path());
+                let below =
+                    paths[paths.partition_point(|path| *path < first)..].iter().take_while(|path| **path <= last);
+                below.fold(0, |bits, path| bits | 1 << nibble(path, prefix.len()))
+            }
+            Self::Range(_) => (0..16)
+                .filter(|nibble| self.lists(&prefix.joined(*nibble, &Nibbles::EMPTY)))
+                .fold(0, |bits, nibble| bits | 1 << nibble),
+        }
+    }
 }
 
 /// A state that is proven: that of a snapshot or of a proposal.
@@ -143,17 +174,13 @@ impl Prover<'_> {
 
     /// The nodes on some paths, which ascend.
     fn on_paths(&self, subject: &Subject, paths: &[B256]) -> Result<Collected> {
-        self.collect(subject, &|prefix| {
-            let next = paths.partition_point(|path| *path < prefix.first_path());
-            let is_wanted = paths.get(next).is_some_and(|path| *path <= prefix.last_path());
-            if is_wanted { Wanted::Part } else { Wanted::Nothing }
-        })
+        self.collect(subject, Question::Paths(paths))
     }
 
-    /// The nodes below which a part is wanted, each before those below it, and these in the order of their paths.
-    fn collect(&self, subject: &Subject, wanted: &dyn Fn(&Nibbles) -> Wanted) -> Result<Collected> {
+    /// The nodes that are listed, each before those below it, and these in the order of their paths.
+    fn collect(&self, subject: &Subject, question: Question<'_>) -> Result<Collected> {
         let mut collected = Collected::default();
-        let top = subject.top.as_ref().filter(|_| wanted(&Nibbles::EMPTY) == Wanted::Part);
+        let top = subject.top.as_ref().filter(|_| question.lists(&Nibbles::EMPTY));
         let top = top.map(|top| (Nibbles::EMPTY, top.settled(), subject.birth));
         // What comes next is on top.
         let mut waiting: Vec<(Nibbles, Child, u32)> = top.into_iter().collect();
@@ -173,20 +200,17 @@ impl Prover<'_> {
             (0..loaded.prefix.len()).for_each(|index| prefix.push(loaded.prefix.get(index)));
             if let Some(extension) = extension {
                 collected.list(extension);
-                if wanted(&prefix) != Wanted::Part {
+                if !question.lists(&prefix) {
                     continue;
                 }
             }
             collected.list(branch);
-            let first = waiting.len();
-            for (nibble, child) in loaded.children.iter() {
-                let mut below = prefix;
-                below.push(nibble);
-                if wanted(&below) == Wanted::Part {
-                    waiting.push((below, child, loaded.birth));
+            let listed = question.lists_below(&prefix);
+            for nibble in (0..16).rev().filter(|nibble| listed & 1 << nibble != 0) {
+                if let Some(child) = loaded.children.get(nibble) {
+                    waiting.push((prefix.joined(nibble, &Nibbles::EMPTY), child, loaded.birth));
                 }
             }
-            waiting[first..].reverse();
         }
         Ok(collected)
     }

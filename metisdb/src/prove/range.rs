@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use alloy_primitives::{Address, B256, Bytes};
 
-use super::{Prover, Subject, Wanted, storage_root};
+use super::{Prover, Question, Subject, storage_root};
 use crate::{
     error::{Error, Result},
     proof::{AccountRange, AccountRangeEntry, SlotClaim, StorageRange},
@@ -80,16 +80,6 @@ impl Prover<'_> {
         if from > to {
             return Err(Error::EmptyRange { from: *from, to: *to });
         }
-        let collected = self.collect(subject, &|prefix| {
-            let (first, last) = (prefix.first_path(), prefix.last_path());
-            if last < *from || *to < first {
-                Wanted::Nothing
-            } else if *from <= first && last <= *to {
-                Wanted::Whole
-            } else {
-                Wanted::Part
-            }
-        })?;
-        Ok(collected.nodes)
+        Ok(self.collect(subject, Question::Range(range))?.nodes)
     }
 }
