@@ -77,19 +77,29 @@ pub fn key_space(keys: u64, seed: u64) -> KeySpace {
     KeySpace { keys, accounts: (keys / SLOTS_AN_ACCOUNT).min(MOST_ACCOUNTS), seed }
 }
 
-/// Makes a database at the path, where nothing is, and measures everything on it. More rounds make more of each figure's measurements.
+/// How to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// More make more of each figure's measurements.
+    pub rounds: u64,
+    /// Whether to read a hash map with all keys beside the database.
+    pub hash_map: bool,
+}
+
+/// Makes a database at the path, where nothing is, and measures everything on it.
 ///
 /// # Errors
 /// As [`Error`] says; what was made stays where it is.
 pub fn measure(
     path: &Path,
     space: &KeySpace,
-    rounds: u64,
+    plan: Plan,
     to_be_killed: ToBeKilled<'_>,
     progress: &mut dyn Progress,
 ) -> Result<Database> {
+    let rounds = plan.rounds;
     let load = load(path, space, progress)?;
-    let (reads, verified_reads) = reads::measure(path, space, rounds, progress)?;
+    let (reads, verified_reads) = reads::measure(path, space, plan, progress)?;
     let proofs = proofs::measure(path, space, rounds, progress)?;
     let roots = roots::measure(path, space, rounds, progress)?;
     let blocks = blocks::measure(path, space, rounds, progress)?;

@@ -1,4 +1,4 @@
-//! Random reads by one thread, beside a hash map with the same keys and values.
+//! Random reads by one thread, beside a hash map with the same keys and values if there is memory for one.
 //!
 //! Rounds alternate between the two. Keys are made before a round is timed, and both read the same ones.
 
@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use metisdb::{Key, Options, Snapshot, Value};
 use serde::Serialize;
 
-use crate::{Error, KeySpace, Progress, Result, Spread, keys::packed};
+use crate::{Error, KeySpace, Plan, Progress, Result, Spread, keys::packed};
 
 /// Keys in a call of `get_many`.
 pub const BATCH: usize = 64;
@@ -44,14 +44,14 @@ impl Mode {
 pub struct Comparison {
     /// Of the database.
     pub metisdb: Spread,
-    /// Of the hash map.
-    pub hash_map: Spread,
+    /// Of the hash map, where it was read.
+    pub hash_map: Option<Spread>,
 }
 
 impl Comparison {
     /// How much longer MetisDB takes, by the medians.
-    pub fn ratio(&self) -> f64 {
-        self.metisdb.median / self.hash_map.median
+    pub fn ratio(&self) -> Option<f64> {
+        self.hash_map.map(|hash_map| self.metisdb.median / hash_map.median)
     }
 }
 
@@ -78,22 +78,38 @@ struct Round {
     plain: Vec<(Address, U256)>,
     packed: Vec<[u8; 52]>,
     many: Vec<Key>,
+    /// What reading them gives.
+    sum: Sum,
 }
 
 impl Round {
     fn draw(space: &KeySpace, stream: u64, mode: Mode) -> Self {
         let reads = space.keys.min(MOST_READS);
         let first = if mode.is_absent() { space.keys } else { 0 };
-        let plain: Vec<_> = (0..reads).map(|turn| space.key(first + space.draw(stream, turn))).collect();
+        let numbers = (0..reads).map(|turn| first + space.draw(stream, turn));
+        let mut sum = Sum::default();
+        for number in numbers.clone().filter(|number| *number < space.keys) {
+            sum.add(space.value(number, 0).into_limbs());
+        }
+        let plain: Vec<_> = numbers.map(|number| space.key(number)).collect();
         let many = match mode {
             Mode::GetMany => plain.iter().map(|(address, slot)| Key::Storage(*address, *slot)).collect(),
             _ => Vec::new(),
         };
-        Self { packed: plain.iter().map(packed).collect(), many, plain }
+        Self { packed: plain.iter().map(packed).collect(), many, plain, sum }
+    }
+
+    /// The nanoseconds of a pass that gave what it must.
+    fn expect(&self, reader: &str, (nanoseconds, sum): (f64, Sum)) -> Result<f64> {
+        if sum == self.sum {
+            Ok(nanoseconds)
+        } else {
+            Err(Error::Wrong(format!("{reader} read {sum:?}, not {:?}", self.sum)))
+        }
     }
 }
 
-/// What a pass over a round's keys gave: the same for both readers.
+/// What a pass over a round's keys gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sum {
     words: [u64; 4],
@@ -115,13 +131,13 @@ impl Sum {
 pub(crate) fn measure(
     path: &Path,
     space: &KeySpace,
-    rounds: u64,
+    plan: Plan,
     progress: &mut dyn Progress,
 ) -> Result<(Reads, Reads)> {
-    let peer = build_peer(space, progress)?;
+    let peer = plan.hash_map.then(|| build_peer(space, progress)).transpose()?;
     let mut measure = |verify: bool| -> Result<Reads> {
         let db = Options::new().verify_every_read(verify).open(path)?;
-        let reads = read_in_all_modes(&db.snapshot()?, space, &peer, rounds, progress)?;
+        let reads = read_in_all_modes(&db.snapshot()?, space, peer.as_ref(), plan.rounds, progress)?;
         db.close()?;
         Ok(reads)
     };
@@ -144,29 +160,27 @@ fn build_peer(space: &KeySpace, progress: &mut dyn Progress) -> Result<Peer> {
 fn read_in_all_modes(
     snapshot: &Snapshot,
     space: &KeySpace,
-    peer: &Peer,
+    peer: Option<&Peer>,
     rounds: u64,
     progress: &mut dyn Progress,
 ) -> Result<Reads> {
     let first = Round::draw(space, 0, Mode::PresentIndependent);
-    let (first_round, sum) = read_database(snapshot, &first, Mode::PresentIndependent)?;
-    expect_equal(sum, read_peer(peer, &first, Mode::PresentIndependent)?.1)?;
+    let first_round = first.expect("the database", read_database(snapshot, &first, Mode::PresentIndependent)?)?;
     touch_all(snapshot, space, progress)?;
-    progress.begin("reads beside the hash map", Mode::COUNT * rounds);
+    progress.begin("reads", Mode::COUNT * rounds);
     let mut done = 0;
     let mut compare = |mode| -> Result<Comparison> {
         let (mut metisdb, mut hash_map) = (Vec::new(), Vec::new());
         for round in 1..=rounds {
             let keys = Round::draw(space, round, mode);
-            let (nanoseconds, sum) = read_database(snapshot, &keys, mode)?;
-            let (peer_nanoseconds, peer_sum) = read_peer(peer, &keys, mode)?;
-            expect_equal(sum, peer_sum)?;
-            metisdb.push(nanoseconds);
-            hash_map.push(peer_nanoseconds);
+            metisdb.push(keys.expect("the database", read_database(snapshot, &keys, mode)?)?);
+            if let Some(peer) = peer {
+                hash_map.push(keys.expect("the hash map", read_peer(peer, &keys, mode)?)?);
+            }
             done += 1;
             progress.advance(done)?;
         }
-        Ok(Comparison { metisdb: Spread::of(metisdb), hash_map: Spread::of(hash_map) })
+        Ok(Comparison { metisdb: Spread::of(metisdb), hash_map: peer.map(|_| Spread::of(hash_map)) })
     };
     Ok(Reads {
         first_round,
@@ -191,10 +205,6 @@ fn touch_all(snapshot: &Snapshot, space: &KeySpace, progress: &mut dyn Progress)
         }
     }
     Ok(())
-}
-
-fn expect_equal(database: Sum, peer: Sum) -> Result<()> {
-    if database == peer { Ok(()) } else { Err(Error::Wrong(format!("read {database:?}, the hash map {peer:?}"))) }
 }
 
 fn read_database(snapshot: &Snapshot, round: &Round, mode: Mode) -> Result<(f64, Sum)> {

@@ -1,18 +1,21 @@
 //! Real blocks of Ethereum's mainnet: executed on a committed snapshot and on a proposal, one transaction after the other and by
 //! several threads. The state before is only the part that they touch, so there is no root to compare with, but the logs of
-//! each transaction are known.
+//! each transaction are known. And executed once more on the witness of that alone.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, time::Instant};
 
 use alloy_hardforks::EthereumHardfork;
-use metisdb::Durability;
+use metisdb::{
+    Durability, Recorder,
+    proof::{PartialState, WitnessMode},
+};
 use metisdb_conformance::{
     data,
     database::{self, Checked, same, told},
     tally::Tally,
 };
 use metisdb_execution::{Chain, Executed, Forks, Parallel, Recorded};
-use metisdb_revm::Base;
+use metisdb_revm::{Base, Stateless};
 
 const SEGMENT_BYTES: u64 = 1 << 24;
 
@@ -60,6 +63,43 @@ fn check(recorded: &Recorded) -> Checked<(usize, usize)> {
     Ok((senders.len(), parallel.reexecuted / 2))
 }
 
+/// Executes the block by several threads, whose reads are recorded, and again on the witnesses of that alone, which lead to the same root.
+fn check_witness(recorded: &Recorded, tally: &Tally) -> Checked {
+    let chain = Chain::new(Forks::since_genesis(EthereumHardfork::Shanghai), 1);
+    let db = database::create(SEGMENT_BYTES)?;
+    for changes in recorded.earlier_blocks() {
+        told(db.commit(&changes, Durability::Pipelined))?;
+    }
+    let snapshot = database::commit(&db, &recorded.state_before()?)?;
+    let (block, senders) = recorded.block()?;
+    let recorder = Recorder::new(snapshot.clone());
+    let mut parallel = Parallel::new(NonZeroUsize::MIN.saturating_add(2));
+    let executed = chain.execute_parallel(recorder.clone(), (&block, &senders), &mut parallel);
+    let changes = executed.map_err(|error| error.to_string())?.changes;
+    let root = told(recorder.propose(&changes))?.root();
+    for mode in [WitnessMode::Canonical, WitnessMode::Superset] {
+        let started = Instant::now();
+        let witness = told(recorder.witness(&changes, mode))?;
+        let exported = started.elapsed();
+        let state = Stateless::new(PartialState::of_root(&witness, told(snapshot.root())?));
+        let again = chain.execute(state.clone(), &block, &senders).map_err(|error| error.to_string())?;
+        if again.changes != changes {
+            return Err("the changes on a witness are others".into());
+        }
+        let started = Instant::now();
+        let replayed = state.state().root_after(&changes.by_account()).map_err(|error| error.to_string())?;
+        same("the root by a witness", replayed, root)?;
+        tally.note(format_args!(
+            "{mode:?}: {} nodes, {} codes, {} bytes; exported in {exported:?}, the root after from it in {:?}",
+            witness.state.len(),
+            witness.codes.len(),
+            witness.to_rlp().len(),
+            started.elapsed()
+        ));
+    }
+    Ok(())
+}
+
 #[test]
 fn mainnet_blocks() {
     let mut tally = Tally::new("mainnet_blocks");
@@ -75,7 +115,7 @@ fn mainnet_blocks() {
                             "block {number}: {count} transactions, {again} of them ran again in parallel"
                         ));
                     }
-                    tally.count(number, checked.map(drop));
+                    tally.count(number, checked.and_then(|_| check_witness(test, &tally)));
                 }
             }
         }

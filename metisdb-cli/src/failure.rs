@@ -16,7 +16,7 @@ Exit codes:
   2    the command line is wrong
   3    the database is damaged, or something that `demo` or `bench` checks does not hold
   4    the database cannot be used: none there, locked, another format, no space, an I/O error
-  5    an import or a demonstration is refused: a wrong file, another root than expected, a place that is taken
+  5    an import, a demonstration or a proof is refused: a wrong file, another root than expected, a place that is taken
   130  interrupted";
 
 /// What was asked for is not there.
@@ -34,7 +34,7 @@ pub(crate) enum Failure {
     System(String, io::Error),
     /// Somebody else is at it.
     Busy(String),
-    /// What is to be imported, or the place for it, is not as it must be.
+    /// What is to be imported or verified, or the place for it, is not as it must be.
     Refused(String),
     /// What was read is not what was written.
     Unsound(String),

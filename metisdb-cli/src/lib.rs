@@ -17,6 +17,7 @@ mod init;
 mod interrupt;
 mod output;
 mod progress;
+mod proof;
 mod root;
 mod target;
 mod versions;
@@ -56,6 +57,10 @@ enum Command {
         #[command(subcommand)]
         what: get::What,
     },
+    /// Proves an account and slots, present or absent; with --json as eth_getProof answers.
+    Proof(proof::ProofArguments),
+    /// Verifies the answer of eth_getProof, without a database.
+    VerifyProof(proof::VerifyArguments),
     /// Examines the files for damage.
     Check(check::CheckArguments),
     /// Shows in a minute or two, on a new database, what it does, and checks that it is right.
@@ -79,6 +84,8 @@ impl Command {
             Self::Root(arguments) => root::root(arguments),
             Self::Versions(arguments) => versions::versions(arguments),
             Self::Get { what } => get::get(what),
+            Self::Proof(arguments) => proof::prove(arguments),
+            Self::VerifyProof(arguments) => proof::verify(arguments),
             Self::Check(arguments) => check::check(arguments),
             Self::Demo(arguments) => demo::demo(arguments),
             Self::Bench(arguments) => bench::bench(arguments),
@@ -95,6 +102,8 @@ impl Command {
             Self::Root(arguments) => arguments.target.json,
             Self::Versions(arguments) => arguments.target.json,
             Self::Get { what } => what.target().json,
+            Self::Proof(arguments) => arguments.target.json,
+            Self::VerifyProof(arguments) => arguments.json,
             Self::Check(arguments) => arguments.target.json,
             Self::Demo(arguments) => arguments.json,
             Self::Bench(arguments) => arguments.json,

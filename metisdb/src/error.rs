@@ -163,7 +163,15 @@ pub enum Error {
     },
     /// A witness does not suffice, or cannot be made: its changes are none that a state can take.
     #[error(transparent)]
-    Witness(#[from] WitnessError),
+    Witness(Box<WitnessError>),
+    /// A range of hashes ends before it begins.
+    #[error("the range ends at {to}, before it begins at {from}; exchange the two")]
+    EmptyRange {
+        /// Where it begins.
+        from: B256,
+        /// Where it ends.
+        to: B256,
+    },
     /// An option has a value that it cannot have.
     #[error("option {option}: {reason}")]
     InvalidOption {
@@ -186,6 +194,12 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+}
+
+impl From<WitnessError> for Error {
+    fn from(error: WitnessError) -> Self {
+        Self::Witness(Box::new(error))
+    }
 }
 
 /// What to do about damage of this kind.

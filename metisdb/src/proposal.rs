@@ -1,6 +1,7 @@
 //! Proposals: changes whose root is known before anything of them is visible.
 
 use std::{
+    ops::RangeInclusive,
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -13,8 +14,9 @@ use crate::{
     commit::{self, Commit, Durability},
     error::{Error, Result},
     probe,
-    proof::{Accessed, AccountProof, Witness, WitnessMode},
-    prove, roots,
+    proof::{Accessed, AccountProof, AccountRange, MultiProof, StorageRange, Witness, WitnessMode},
+    prove::Prover,
+    roots,
     snapshot::Snapshot,
     stage::{self, Staged},
     store::Store,
@@ -182,10 +184,37 @@ impl Proposal {
     /// Proves an account and some of its slots against [`Proposal::root`].
     ///
     /// # Errors
-    /// [`Error::Corruption`].
+    /// [`Error::Corruption`], [`Error::SnapshotExpired`].
     pub fn proof(&self, address: &Address, slots: &[U256]) -> Result<AccountProof> {
         let _reading = self.inner.snapshot.begin_read()?;
-        prove::prove(&self.store().tries, &self.inner.held, &self.view(), address, slots)
+        self.prover().account(address, slots)
+    }
+
+    /// Proves many accounts and slots against [`Proposal::root`], as [`Snapshot::multiproof`] does.
+    ///
+    /// # Errors
+    /// As [`Proposal::proof`].
+    pub fn multiproof(&self, keys: &[(Address, &[U256])]) -> Result<MultiProof> {
+        let _reading = self.inner.snapshot.begin_read()?;
+        self.prover().multi(keys)
+    }
+
+    /// Proves all accounts in a range against [`Proposal::root`], as [`Snapshot::account_range`] does.
+    ///
+    /// # Errors
+    /// As [`Proposal::proof`], and [`Error::EmptyRange`].
+    pub fn account_range(&self, range: RangeInclusive<B256>, limit: usize) -> Result<AccountRange> {
+        let _reading = self.inner.snapshot.begin_read()?;
+        self.prover().account_range(range, limit)
+    }
+
+    /// Proves all slots of an account in a range against [`Proposal::root`], as [`Snapshot::storage_range`] does.
+    ///
+    /// # Errors
+    /// As [`Proposal::account_range`].
+    pub fn storage_range(&self, address: &Address, range: RangeInclusive<B256>, limit: usize) -> Result<StorageRange> {
+        let _reading = self.inner.snapshot.begin_read()?;
+        self.prover().storage_range(address, range, limit)
     }
 
     /// What a replay on this state needs: [`Snapshot::witness`].
@@ -193,9 +222,8 @@ impl Proposal {
     /// # Errors
     /// As [`Snapshot::witness`].
     pub fn witness(&self, accessed: &Accessed, changes: &Changes, mode: WitnessMode) -> Result<Witness> {
-        let Proposed { snapshot, held, .. } = &*self.inner;
-        let _reading = snapshot.begin_read()?;
-        witness::witness(&self.store().tries, held, &self.view(), (accessed, changes), mode)
+        let _reading = self.inner.snapshot.begin_read()?;
+        witness::witness(self.prover(), accessed, changes, mode)
     }
 
     /// An account, or `None` where it does not exist.
@@ -310,6 +338,10 @@ impl Proposal {
 
     fn store(&self) -> &Store {
         self.inner.snapshot.store()
+    }
+
+    fn prover(&self) -> Prover<'_> {
+        Prover { tries: &self.store().tries, held: &self.inner.held, view: self.view() }
     }
 
     fn view(&self) -> View<'_> {

@@ -1,4 +1,10 @@
-//! Proofs: the nodes on the way to a key, for a verifier that trusts nothing but the root (see `proof`).
+//! Proofs: the nodes on the way to keys, for a verifier that trusts nothing but the root (see `proof`).
+//!
+//! * `multi`: many accounts and slots, each node once.
+//! * `range`: all accounts or slots between two hashes.
+
+mod multi;
+mod range;
 
 use std::sync::Arc;
 
@@ -7,18 +13,17 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use crate::{
     error::Result,
     key::AccountId,
-    proof::{AccountProof, SlotProof},
+    proof::{Account, AccountProof, EMPTY_ROOT, SlotProof},
     trie::{
         Loaded,
-        arena::Arena,
         commitment::{
-            LeafView, Reference,
-            ethereum::{EMPTY_ROOT, encode_branch, encode_extension, encode_leaf},
+            BranchView, LeafView, Reference,
+            ethereum::{encode_branch, encode_extension, encode_leaf},
         },
         nibbles::Nibbles,
-        node::Child,
+        node::{Child, Link},
         update::LeafSource,
-        walk::{self, Met},
+        walk::Met,
     },
     tries::{HeldTrie, Tries},
     view::View,
@@ -27,91 +32,190 @@ use crate::{
 /// Nodes shorter than this stand inside their parents.
 const EMBEDDED_BELOW: usize = 32;
 
-/// Proves an account and some of its slots, present or absent.
-pub(crate) fn prove(
-    tries: &Tries,
-    held: &HeldTrie,
-    view: &View<'_>,
-    address: &Address,
-    slots: &[U256],
-) -> Result<AccountProof> {
-    let path = tries.commitment.paths(&[address.as_slice()])[0];
-    let account = view.account(address)?;
-    let (nodes, leaf) = nodes_on(tries, held.trie.top.as_ref(), u32::MAX, view, None, &path)?;
-    let storage = leaf.filter(|_| account.is_some()).and_then(|met| Some((met.leaf.storage?, met.birth)));
-    let storage_root = storage.as_ref().map_or(EMPTY_ROOT, |(top, _)| B256::new(*top.reference.padded()));
-    let id = view.account_id(address)?;
-    let mut proofs = Vec::with_capacity(slots.len());
-    for slot in slots {
-        proofs.push(prove_slot(tries, storage.as_ref(), view, id, *slot)?);
-    }
-    let account = account.map(|stored| stored.account);
-    Ok(AccountProof { address: *address, account, storage_root, nodes, slots: proofs })
+/// How much is asked for of the paths that begin alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    /// The node above them is listed.
+    Part,
+    /// It is not: it follows from them.
+    Whole,
 }
 
-fn prove_slot(
-    tries: &Tries,
-    storage: Option<&(Arc<Child>, u32)>,
-    view: &View<'_>,
-    account: Option<AccountId>,
-    slot: U256,
-) -> Result<SlotProof> {
-    let (Some((top, birth)), Some(account)) = (storage, account) else {
-        return Ok(SlotProof { slot, value: U256::ZERO, nodes: Vec::new() });
-    };
-    let path = tries.commitment.paths(&[&slot.to_be_bytes::<32>()])[0];
-    let (nodes, _) = nodes_on(tries, Some(top), *birth, view, Some(account), &path)?;
-    Ok(SlotProof { slot, value: view.slot(account, &slot)?.0, nodes })
+/// A state that is proven: that of a snapshot or of a proposal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prover<'a> {
+    pub(crate) tries: &'a Tries,
+    pub(crate) held: &'a HeldTrie,
+    pub(crate) view: View<'a>,
 }
 
-/// The nodes on a path, from the top on, those that stand inside others left out; and the leaf at its end, if any.
-pub(crate) fn nodes_on(
-    tries: &Tries,
-    top: Option<&Child>,
+/// One of its tries.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    top: Option<Child>,
+    /// Latest birth of what is in the arena below.
     birth: u32,
-    view: &View<'_>,
-    account: Option<AccountId>,
-    path: &B256,
-) -> Result<(Vec<Bytes>, Option<Met>)> {
-    let arena: &Arena = &tries.arena;
-    let descent = walk::descend(arena, top, birth, path)?;
-    let mut nodes: Vec<Bytes> = Vec::new();
-    let mut list = |node: Vec<u8>| {
-        if nodes.is_empty() || node.len() >= EMBEDDED_BELOW {
-            nodes.push(node.into());
-        }
-    };
-    for (depth, loaded) in &descent.branches {
-        let (extension, branch) = encode(tries, loaded);
-        if let Some(extension) = extension {
-            list(extension);
-            if loaded.prefix.shared_with(path, *depth) < loaded.prefix.len() {
-                continue;
-            }
-        }
-        list(branch);
-    }
-    if let Some(met) = &descent.leaf {
-        let (path, payload) = view.leaf(account, met.leaf.key, &met.prefix)?;
-        let storage_root = met.leaf.storage.as_ref().map_or(EMPTY_ROOT, |top| B256::new(*top.reference.padded()));
-        let mut node = Vec::new();
-        let leaf = LeafView { path: &path, depth: met.prefix.len(), payload: &payload, storage_root };
-        encode_leaf(&leaf, &mut node);
-        list(node);
-    }
-    Ok((nodes, descent.leaf))
+    /// Whose storage it is; `None` for the trie of the accounts.
+    owner: Option<AccountId>,
+    root: B256,
 }
 
-/// The extension, if there is a prefix, and the branch.
-fn encode(tries: &Tries, loaded: &Loaded) -> (Option<Vec<u8>>, Vec<u8>) {
-    let bare = crate::trie::commitment::BranchView { prefix: &Nibbles::EMPTY, ..loaded.view() };
-    let mut branch = Vec::new();
-    encode_branch(&bare, &mut branch);
-    let extension = (!loaded.prefix.is_empty()).then(|| {
-        let reference: Vec<Reference> = tries.commitment.branches(&[bare]);
-        let mut extension = Vec::new();
-        encode_extension(&loaded.prefix, &reference[0], &mut extension);
-        extension
-    });
-    (extension, branch)
+/// The nodes of a proof, and the leaves that were met, with their paths.
+#[derive(Debug, Default)]
+struct Collected {
+    nodes: Vec<Bytes>,
+    leaves: Vec<(B256, Met)>,
+}
+
+impl Collected {
+    /// What stands inside its parent is not listed; the root stands nowhere else.
+    fn list(&mut self, node: Vec<u8>) {
+        if self.nodes.is_empty() || node.len() >= EMBEDDED_BELOW {
+            self.nodes.push(node.into());
+        }
+    }
+}
+
+impl Prover<'_> {
+    /// Proves an account and some of its slots, present or absent.
+    pub(crate) fn account(&self, address: &Address, slots: &[U256]) -> Result<AccountProof> {
+        let (mut proof, storage) = self.account_alone(address)?;
+        for slot in slots {
+            let path = self.path(&slot.to_be_bytes::<32>());
+            let nodes = self.on_paths(&storage, &[path])?.nodes;
+            proof.slots.push(SlotProof { slot: *slot, value: self.slot(&storage, slot)?, nodes });
+        }
+        Ok(proof)
+    }
+
+    /// Proves an account without slots; with the trie of these.
+    fn account_alone(&self, address: &Address) -> Result<(AccountProof, Subject)> {
+        let path = self.path(address.as_slice());
+        let Collected { nodes, leaves } = self.on_paths(&self.accounts(), &[path])?;
+        let (account, storage) = self.found(address, &path, &leaves)?;
+        let storage_root = storage.root;
+        Ok((AccountProof { address: *address, account, storage_root, nodes, slots: Vec::new() }, storage))
+    }
+
+    /// The trie of an account's storage.
+    pub(crate) fn storage(&self, address: &Address) -> Result<Subject> {
+        let path = self.path(address.as_slice());
+        let leaves = self.on_paths(&self.accounts(), &[path])?.leaves;
+        Ok(self.found(address, &path, &leaves)?.1)
+    }
+
+    /// The nodes on a path.
+    pub(crate) fn nodes_on(&self, subject: &Subject, path: B256) -> Result<Vec<Bytes>> {
+        Ok(self.on_paths(subject, &[path])?.nodes)
+    }
+
+    fn path(&self, key: &[u8]) -> B256 {
+        self.tries.commitment.paths(&[key])[0]
+    }
+
+    /// The trie of the accounts.
+    pub(crate) fn accounts(&self) -> Subject {
+        let trie = &self.held.trie;
+        Subject { top: trie.top.clone(), birth: u32::MAX, owner: None, root: trie.root }
+    }
+
+    /// An account and the trie of its storage, which is in its leaf if that was met.
+    fn found(&self, address: &Address, path: &B256, leaves: &[(B256, Met)]) -> Result<(Option<Account>, Subject)> {
+        let met = leaves.binary_search_by_key(path, |(path, _)| *path).ok().map(|index| &leaves[index].1);
+        let storage = met.and_then(|met| Some((met.leaf.storage.as_ref()?, met.birth)));
+        let storage = Subject {
+            top: storage.map(|(top, _)| Child::clone(top)),
+            birth: storage.map_or(0, |(_, birth)| birth),
+            owner: self.view.account_id(address)?,
+            root: storage_root(storage.map(|(top, _)| top)),
+        };
+        Ok((self.view.account(address)?.map(|stored| stored.account), storage))
+    }
+
+    /// The value of a slot; zero where the storage is empty, whatever was set before that.
+    fn slot(&self, storage: &Subject, slot: &U256) -> Result<U256> {
+        match (&storage.top, storage.owner) {
+            (Some(_), Some(owner)) => Ok(self.view.slot(owner, slot)?.0),
+            _ => Ok(U256::ZERO),
+        }
+    }
+
+    /// The nodes on some paths, which ascend.
+    fn on_paths(&self, subject: &Subject, paths: &[B256]) -> Result<Collected> {
+        self.collect(subject, &|prefix| {
+            let next = paths.partition_point(|path| *path < prefix.first_path());
+            let is_wanted = paths.get(next).is_some_and(|path| *path <= prefix.last_path());
+            if is_wanted { Wanted::Part } else { Wanted::Nothing }
+        })
+    }
+
+    /// The nodes below which a part is wanted, each before those below it, and these in the order of their paths.
+    fn collect(&self, subject: &Subject, wanted: &dyn Fn(&Nibbles) -> Wanted) -> Result<Collected> {
+        let mut collected = Collected::default();
+        let top = subject.top.as_ref().filter(|_| wanted(&Nibbles::EMPTY) == Wanted::Part);
+        let top = top.map(|top| (Nibbles::EMPTY, top.settled(), subject.birth));
+        // What comes next is on top.
+        let mut waiting: Vec<(Nibbles, Child, u32)> = top.into_iter().collect();
+        while let Some((mut prefix, child, birth)) = waiting.pop() {
+            let node = match child.link {
+                Link::Leaf(leaf) => {
+                    let met = Met { prefix, leaf, birth };
+                    let (path, node) = self.encode_leaf(subject, &met)?;
+                    collected.list(node);
+                    collected.leaves.push((path, met));
+                    continue;
+                }
+                Link::Branch(node) => node,
+            };
+            let loaded = Loaded::read(&self.tries.arena, &node, birth, prefix.len())?;
+            let (extension, branch) = self.encode(&loaded);
+            (0..loaded.prefix.len()).for_each(|index| prefix.push(loaded.prefix.get(index)));
+            if let Some(extension) = extension {
+                collected.list(extension);
+                if wanted(&prefix) != Wanted::Part {
+                    continue;
+                }
+            }
+            collected.list(branch);
+            let first = waiting.len();
+            for (nibble, child) in loaded.children.iter() {
+                let mut below = prefix;
+                below.push(nibble);
+                if wanted(&below) == Wanted::Part {
+                    waiting.push((below, child, loaded.birth));
+                }
+            }
+            waiting[first..].reverse();
+        }
+        Ok(collected)
+    }
+
+    /// A leaf's path, and its node.
+    fn encode_leaf(&self, subject: &Subject, met: &Met) -> Result<(B256, Vec<u8>)> {
+        let (path, payload) = self.view.leaf(subject.owner, met.leaf.key, &met.prefix)?;
+        let storage_root = storage_root(met.leaf.storage.as_ref());
+        let mut node = Vec::new();
+        encode_leaf(&LeafView { path: &path, depth: met.prefix.len(), payload: &payload, storage_root }, &mut node);
+        Ok((path, node))
+    }
+
+    /// The extension, if there is a prefix, and the branch.
+    fn encode(&self, loaded: &Loaded) -> (Option<Vec<u8>>, Vec<u8>) {
+        let bare = BranchView { prefix: &Nibbles::EMPTY, ..loaded.view() };
+        let mut branch = Vec::new();
+        encode_branch(&bare, &mut branch);
+        let extension = (!loaded.prefix.is_empty()).then(|| {
+            let reference: Vec<Reference> = self.tries.commitment.branches(&[bare]);
+            let mut extension = Vec::new();
+            encode_extension(&loaded.prefix, &reference[0], &mut extension);
+            extension
+        });
+        (extension, branch)
+    }
+}
+
+/// The root of a storage by its topmost node.
+fn storage_root(top: Option<&Arc<Child>>) -> B256 {
+    top.map_or(EMPTY_ROOT, |top| B256::new(*top.reference.padded()))
 }

@@ -26,7 +26,8 @@ enum State {
 /// Reads a snapshot or a proposal, and notes what was read: what [`Recorder::witness`] is made from.
 ///
 /// Clones share the notes, and any number of threads may read through them; noting takes a lock for a moment, one of sixteen, and waits for
-/// nobody else. Reading fails as it does without the recorder; what could not be read is not noted.
+/// nobody else. What was read in vain, by an execution that is thrown away, is noted as well. Reading fails as it does without the recorder; what could
+/// not be read is not noted.
 ///
 /// ```
 /// use alloy_primitives::{Address, U256};

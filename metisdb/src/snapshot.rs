@@ -1,6 +1,9 @@
 //! A pinned version of the state.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, OnceLock},
+};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
@@ -11,8 +14,8 @@ use crate::{
     log::record::Body,
     lookup::Lookup,
     pins::{Expired, Pin, Reading},
-    proof::{Accessed, AccountProof, Witness, WitnessMode},
-    prove,
+    proof::{Accessed, AccountProof, AccountRange, MultiProof, StorageRange, Witness, WitnessMode},
+    prove::Prover,
     range::{Accounts, Slots},
     retrace,
     store::Shared,
@@ -137,7 +140,56 @@ impl Snapshot {
     /// Asks the trie, as [`Snapshot::storage_root`] does.
     pub fn proof(&self, address: &Address, slots: &[U256]) -> Result<AccountProof> {
         let _reading = self.begin_read()?;
-        prove::prove(&self.store().tries, &*self.trie()?, &self.view(), address, slots)
+        self.prover(&*self.trie()?).account(address, slots)
+    }
+
+    /// Proves many accounts and slots in one proof that has each node once: [`MultiProof::verify`]. They may be given in any order, and
+    /// more than once; the proof has them in the order of their hashes. Asks the trie, as [`Snapshot::storage_root`] does.
+    pub fn multiproof(&self, keys: &[(Address, &[U256])]) -> Result<MultiProof> {
+        let _reading = self.begin_read()?;
+        self.prover(&*self.trie()?).multi(keys)
+    }
+
+    /// The accounts whose addresses have a Keccak-256 hash in a range, in the order of these, with a proof that they are all:
+    /// [`AccountRange::verify`]. At most `limit` of them, but at least one if there is one: where more follow, the range of the proof
+    /// ends with the last one given, and the next range begins behind it. Holds the answer in memory. Asks the trie, as
+    /// [`Snapshot::storage_root`] does.
+    ///
+    /// ```
+    /// use alloy_primitives::{Address, B256};
+    /// use metisdb::{Account, Changes, Durability, Options};
+    ///
+    /// # fn main() -> metisdb::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = Options::new().create(folder.path().join("state"))?;
+    /// # let mut changes = Changes::new();
+    /// # changes.set_account(Address::repeat_byte(1), Account { nonce: 1, ..Account::default() });
+    /// # db.commit(&changes, Durability::Durable)?;
+    /// let snapshot = db.snapshot()?;
+    /// let last = B256::repeat_byte(0xff);
+    /// let range = snapshot.account_range(B256::ZERO..=last, 1_000)?;
+    /// range.verify(snapshot.root()?).expect("anyone who knows the root can check it");
+    /// assert_eq!((range.accounts.len(), range.to), (1, last), "there are no others");
+    /// # drop(snapshot);
+    /// # db.close()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::EmptyRange`] where the range ends before it begins; else as all reads.
+    pub fn account_range(&self, range: RangeInclusive<B256>, limit: usize) -> Result<AccountRange> {
+        let _reading = self.begin_read()?;
+        self.prover(&*self.trie()?).account_range(range, limit)
+    }
+
+    /// The slots of an account that are set and whose numbers have a Keccak-256 hash in a range, with a proof of the account and that they
+    /// are all: [`StorageRange::verify`]. Else as [`Snapshot::account_range`].
+    ///
+    /// # Errors
+    /// As [`Snapshot::account_range`].
+    pub fn storage_range(&self, address: &Address, range: RangeInclusive<B256>, limit: usize) -> Result<StorageRange> {
+        let _reading = self.begin_read()?;
+        self.prover(&*self.trie()?).storage_range(address, range, limit)
     }
 
     /// What a replay needs of this state that reads what is `accessed` and makes the `changes`, for whoever has no database:
@@ -149,7 +201,7 @@ impl Snapshot {
     /// [`Error::Witness`] for changes that no state can take; [`Error::Corruption`], [`Error::Io`], [`Error::SnapshotExpired`].
     pub fn witness(&self, accessed: &Accessed, changes: &Changes, mode: WitnessMode) -> Result<Witness> {
         let _reading = self.begin_read()?;
-        witness::witness(&self.store().tries, &*self.trie()?, &self.view(), (accessed, changes), mode)
+        witness::witness(self.prover(&*self.trie()?), accessed, changes, mode)
     }
 
     /// The accounts in the order of the Keccak-256 hashes of their addresses, from a hash on: hash, address, account. After an error an
@@ -163,6 +215,10 @@ impl Snapshot {
     pub fn slots(&self, address: &Address, from: B256) -> Result<Slots<'_>> {
         let _reading = self.begin_read()?;
         Slots::new(self, address, from)
+    }
+
+    fn prover<'a>(&'a self, held: &'a HeldTrie) -> Prover<'a> {
+        Prover { tries: &self.store().tries, held, view: self.view() }
     }
 
     fn storage_top(&self, address: &Address) -> Result<Option<(Arc<Child>, u32)>> {

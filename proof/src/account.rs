@@ -46,3 +46,10 @@ pub(crate) fn encode_account(account: &Account, storage_root: B256) -> Vec<u8> {
     encode::list(&fields, &mut value);
     value
 }
+
+/// The value of a slot's leaf.
+pub(crate) fn encode_value(value: U256) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    encode::integer(value, &mut encoded);
+    encoded
+}

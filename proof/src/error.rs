@@ -8,7 +8,8 @@ use crate::{node::NodeError, rlp::RlpError};
 
 /// Why a proof is refused, and at which node.
 ///
-/// Indices count the nodes of one proof from zero: those of the account, or those of the slot named by [`ProofError::Slot`].
+/// Indices count the nodes of one list from zero: those of the state trie, or those of the storage trie that [`ProofError::Slot`] or
+/// [`ProofError::Storage`] tells. Those of keys and entries count likewise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProofError {
@@ -111,5 +112,87 @@ pub enum ProofError {
         slot: U256,
         /// Why it is refused.
         source: Box<ProofError>,
+    },
+    /// The proof of an account's storage is refused; that of the account is sound.
+    #[error("storage of {address}: {source}")]
+    Storage {
+        /// The account.
+        address: Address,
+        /// Why it is refused.
+        source: Box<ProofError>,
+    },
+    /// A key does not come behind the one before it, in the order of hashes.
+    #[error("key {index} does not come behind the one before it; keys stand in the order of their hashes, each once")]
+    KeyOrder {
+        /// The key.
+        index: usize,
+    },
+    /// A range ends before it begins.
+    #[error("the range ends at {to}, before it begins at {from}; exchange the two")]
+    RangeReversed {
+        /// Where it begins.
+        from: B256,
+        /// Where it ends.
+        to: B256,
+    },
+    /// An entry lies outside of the range that is proven.
+    #[error("entry {index} has the hash {path}, which is outside of the range; leave it out")]
+    EntryOutOfRange {
+        /// The entry.
+        index: usize,
+        /// The hash of its key.
+        path: B256,
+    },
+    /// An entry has no value, or is a slot that is zero: a trie holds no such entry.
+    #[error("entry {index} is empty; what is empty or zero is not in a trie: leave it out")]
+    EntryEmpty {
+        /// The entry.
+        index: usize,
+    },
+    /// The trie does not hold an entry.
+    #[error("entry {index} is not in the trie; it was added, or is of another root")]
+    EntryAdded {
+        /// The entry.
+        index: usize,
+    },
+    /// The trie holds an entry at the edge of the range that is not among those claimed.
+    #[error("the trie holds {path} in node {node}, and the entries leave it out; ask for the range again")]
+    EntryMissing {
+        /// The hash of its key.
+        path: B256,
+        /// The node that is its leaf, or in which that is embedded.
+        node: usize,
+    },
+    /// The trie holds another value than claimed at the edge of the range.
+    #[error("entry {index} is not what node {node} holds; it was changed, or is of another root")]
+    EntryMismatch {
+        /// The entry.
+        index: usize,
+        /// The node that is its leaf, or in which that is embedded.
+        node: usize,
+    },
+    /// The entries of a part of the trie do not have the hash that the trie has there.
+    #[error(
+        "the {entries} entries from {first} to {last} do not have the hash {expected}, which the trie has there; one was left out, added or changed: ask for the range again"
+    )]
+    RangeMismatch {
+        /// First path of the part.
+        first: B256,
+        /// Last path of the part.
+        last: B256,
+        /// How many entries are claimed there.
+        entries: usize,
+        /// The hash of the node above them all.
+        expected: B256,
+    },
+    /// The entries of a part of the trie make a node that cannot stand there.
+    #[error("the entries from {first} to {last} make a node that cannot stand there: {source}")]
+    Subtree {
+        /// First path of the part.
+        first: B256,
+        /// Last path of the part.
+        last: B256,
+        /// What is wrong with it.
+        source: NodeError,
     },
 }

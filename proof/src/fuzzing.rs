@@ -1,5 +1,7 @@
 //! Entrances for fuzzers: RLP and proofs, beside an independent implementation. Built for fuzzers and for the tests only.
 
+mod many;
+
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
@@ -14,8 +16,12 @@ use crate::{
     AccountProof, EMPTY_ROOT, SlotProof,
     account::{Account, decode_account},
     rlp::{Item, Reader},
-    walk::verify_path,
+    verify_path,
 };
+
+pub use self::many::proofs;
+#[cfg(test)]
+pub(crate) use self::many::prove_range;
 
 /// Keys of a trie, slots of a proof and changes of one, at most.
 const MOST: usize = 6;
@@ -85,6 +91,7 @@ fn made_up(input: &mut Unstructured<'_>) -> Result<()> {
         nodes[index] = parent.into();
     }
     judge(keccak256(&nodes[0]), &path, &nodes);
+    many::made_up(&[path, B256::new(input.arbitrary()?)], &nodes);
     Ok(())
 }
 
@@ -97,14 +104,7 @@ fn judge<'n>(root: B256, path: &B256, nodes: &'n [Bytes]) -> Option<Option<&'n [
 }
 
 fn changed_path(input: &mut Unstructured<'_>) -> Result<()> {
-    let mut entries = BTreeMap::new();
-    for _ in 0..input.int_in_range(0..=2 * MOST)? {
-        let path = near_one(input, &entries)?;
-        let length = input.int_in_range(1..=40)?;
-        let value = input.bytes(usize::min(length, input.len()))?.to_vec();
-        // No trie holds an empty value.
-        entries.insert(path, if value.is_empty() { vec![1] } else { value });
-    }
+    let entries = some_entries(input)?;
     let path = near_one(input, &entries)?;
     let (root, mut proofs) = prove(&entries, &[path]);
     let honest = proofs.remove(0);
@@ -117,6 +117,18 @@ fn changed_path(input: &mut Unstructured<'_>) -> Result<()> {
     let verdict = judge(named, &path, &nodes);
     assert!(named != root || verdict.is_none() || nodes == honest, "two proofs of {path} under {root}: {nodes:?}");
     Ok(())
+}
+
+fn some_entries(input: &mut Unstructured<'_>) -> Result<BTreeMap<B256, Vec<u8>>> {
+    let mut entries = BTreeMap::new();
+    for _ in 0..input.int_in_range(0..=2 * MOST)? {
+        let path = near_one(input, &entries)?;
+        let length = input.int_in_range(1..=40)?;
+        let value = input.bytes(usize::min(length, input.len()))?.to_vec();
+        // No trie holds an empty value.
+        entries.insert(path, if value.is_empty() { vec![1] } else { value });
+    }
+    Ok(entries)
 }
 
 /// Some key that shares a prefix with one that there is.
@@ -292,7 +304,8 @@ mod tests {
     /// What fuzzing found worth keeping, among it everything that ever failed.
     #[test]
     fn the_corpus_passes() {
-        for (target, entrance) in [("rlp", super::rlp as fn(&[u8])), ("proof", super::proof)] {
+        for (target, entrance) in [("rlp", super::rlp as fn(&[u8])), ("proof", super::proof), ("proofs", super::proofs)]
+        {
             let corpus = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/{}"), target);
             let inputs: Vec<_> = fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
             assert!(!inputs.is_empty(), "the corpus of {target} is empty");
@@ -312,6 +325,11 @@ mod tests {
         #[test]
         fn arbitrary_proofs_prove_what_the_oracle_says(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             super::proof(&bytes);
+        }
+
+        #[test]
+        fn arbitrary_multiproofs_and_ranges_prove_what_is_so(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            super::proofs(&bytes);
         }
     }
 }

@@ -1,133 +1,159 @@
-//! Follows one path through the nodes of a proof.
+//! Goes through the nodes of a proof in the order of their paths, and tells what they say of the part that is asked for.
+//!
+//! Proofs of one path, of many, and of a range differ in what they ask for, and in nothing else. A node is listed if and only if
+//! a part, but not all, of what lies below it is asked for: so for one question there is one list.
 
-use alloc::vec;
+use alloc::{vec, vec::Vec};
 
 use alloy_primitives::{B256, Bytes, keccak256};
 
 use crate::{
-    EMPTY_ROOT, ProofError,
+    EMPTY_ROOT,
+    error::ProofError,
     node::{Child, HASHED_BYTES, Node, NodeError, PATH_NIBBLES},
+    prefix::Prefix,
 };
+
+/// How much is asked for of the paths that begin alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// None of them.
+    Nothing,
+    /// Some of them: the node is listed.
+    Part,
+    /// All of them: the node is not listed, since its hash follows from what is claimed of them.
+    Whole,
+}
+
+/// What the nodes say, in the order of the paths.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found<'a> {
+    /// A leaf, in a listed node or embedded in one; its path begins like one that is asked for.
+    Leaf(B256, Leaf<'a>),
+    /// All paths that begin so are asked for, and this is the hash of the node above them.
+    Subtree(Place, B256),
+}
+
+/// A leaf that was found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaf<'a> {
+    pub(crate) value: &'a [u8],
+    /// The listed node that is the leaf, or in which it is embedded.
+    pub(crate) index: usize,
+}
 
 /// Where a node stands in the trie, as far as it restricts what the node may be.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    /// Nibbles from the root.
-    depth: usize,
+pub(crate) struct Place {
+    pub(crate) prefix: Prefix,
     /// Whether the parent is an extension, so that this is a branch.
-    below_extension: bool,
+    pub(crate) below_extension: bool,
 }
 
-/// What the nodes seen so far say about the path.
+/// A node that comes later.
 #[derive(Clone, Copy, Debug)]
-enum Step<'a> {
-    /// No key has that path.
-    Absent,
-    /// The value at its end.
-    Value(&'a [u8]),
-    /// The path goes on in the node of that hash.
-    Follow(B256, Place),
+enum Pending<'a> {
+    /// Behind a hash.
+    Hashed(B256),
+    /// Inside the listed node of that index.
+    Embedded(&'a [u8], usize),
 }
 
-/// A node to be looked at: a listed one, or one embedded in it.
-#[derive(Clone, Copy, Debug)]
-struct Seen<'a> {
-    bytes: &'a [u8],
-    place: Place,
-    /// Whether the path leads through it; the others must be sound, too.
-    on_path: bool,
-}
-
-/// Proves what the trie of the given root holds at `path`: the value of the leaf there, or `None` where there is no leaf.
-///
-/// `nodes` are the RLP nodes from the root to the last one on the path, each once and without those that stand inside their
-/// parent; no nodes for the empty trie ([`EMPTY_ROOT`]).
+/// Goes through the nodes of the trie of that root.
 ///
 /// # Errors
-///
-/// Whatever the nodes are, they prove nothing unless they are the honest proof of that root and path.
-pub fn verify_path<'a>(root: B256, path: &B256, nodes: &'a [Bytes]) -> Result<Option<&'a [u8]>, ProofError> {
-    match (root == EMPTY_ROOT, nodes.is_empty()) {
-        (true, true) => return Ok(None),
-        (true, false) => return Err(ProofError::NodesOfEmptyTrie { nodes: nodes.len() }),
-        (false, true) => return Err(ProofError::NoNodes { root }),
-        (false, false) => {}
+/// Whatever is not the list of exactly those nodes below which a part is wanted, each once, in the order of their paths.
+pub(crate) fn walk<'a>(
+    root: B256,
+    nodes: &'a [Bytes],
+    wanted: impl Fn(&Prefix) -> Wanted,
+) -> Result<Vec<Found<'a>>, ProofError> {
+    if root == EMPTY_ROOT {
+        let refusal = ProofError::NodesOfEmptyTrie { nodes: nodes.len() };
+        return if nodes.is_empty() { Ok(Vec::new()) } else { Err(refusal) };
     }
-    let (mut expected, mut place) = (root, Place { depth: 0, below_extension: false });
-    for (index, node) in nodes.iter().enumerate() {
-        check_hash(index, node, expected)?;
-        let verdict = match step(node, place, path).map_err(|source| ProofError::Node { index, source })? {
-            Step::Absent => None,
-            Step::Value(value) => Some(value),
-            Step::Follow(hash, below) => {
-                (expected, place) = (hash, below);
+    let top = Place { prefix: Prefix::EMPTY, below_extension: false };
+    // What is pushed is a part of what was popped, or stands in a listed node: so this ends, and there are no more entries than
+    // the proof has bytes.
+    let (mut pending, mut found, mut used) = (vec![(Pending::Hashed(root), top)], Vec::new(), 0);
+    while let Some((node, place)) = pending.pop() {
+        let (index, bytes) = match (node, wanted(&place.prefix)) {
+            (Pending::Embedded(bytes, index), _) => (index, bytes),
+            (Pending::Hashed(_), Wanted::Nothing) => continue,
+            (Pending::Hashed(hash), Wanted::Whole) => {
+                found.push(Found::Subtree(place, hash));
                 continue;
             }
+            (Pending::Hashed(hash), Wanted::Part) => {
+                used += 1;
+                (used - 1, listed(nodes, used - 1, hash)?)
+            }
         };
-        let used = index + 1;
-        return if used == nodes.len() { Ok(verdict) } else { Err(ProofError::Unused { index: used }) };
+        let leaf = enter(bytes, place, index, &mut pending).map_err(|source| ProofError::Node { index, source })?;
+        // An embedded leaf may be on no path that is wanted: it had to be sound, and says nothing.
+        if let Some((path, leaf)) = leaf.filter(|_| wanted(&place.prefix) != Wanted::Nothing) {
+            found.push(Found::Leaf(path, leaf));
+        }
     }
-    Err(ProofError::Incomplete { index: nodes.len(), expected })
+    if used == nodes.len() { Ok(found) } else { Err(ProofError::Unused { index: used }) }
 }
 
-/// A listed node must be the one that its parent, or the root, names.
-fn check_hash(index: usize, node: &[u8], expected: B256) -> Result<(), ProofError> {
+/// The listed node of that index, which must be the one that its parent, or the root, names.
+fn listed(nodes: &[Bytes], index: usize, expected: B256) -> Result<&[u8], ProofError> {
+    let Some(node) = nodes.get(index) else {
+        let is_first = index == 0;
+        return Err(if is_first {
+            ProofError::NoNodes { root: expected }
+        } else {
+            ProofError::Incomplete { index, expected }
+        });
+    };
     // In a state trie even the root is never that short: 64 nibbles have to stand somewhere below it.
     if node.len() < HASHED_BYTES {
         return Err(ProofError::TooShort { index, bytes: node.len() });
     }
     let got = keccak256(node);
-    if got == expected { Ok(()) } else { Err(ProofError::HashMismatch { index, expected, got }) }
+    if got == expected { Ok(node) } else { Err(ProofError::HashMismatch { index, expected, got }) }
 }
 
-/// Decodes a listed node and all that is embedded in it, and tells where the path leads.
-fn step<'a>(listed: &'a [u8], place: Place, path: &B256) -> Result<Step<'a>, NodeError> {
-    let mut step = Step::Absent;
-    // Every node pushed is a part of the one popped, so this ends, and holds no more entries than the node has bytes.
-    let mut pending = vec![Seen { bytes: listed, place, on_path: true }];
-    while let Some(Seen { bytes, place, on_path }) = pending.pop() {
-        let mut visit = |child: Child<'a>, place: Place, on_path: bool| match child {
-            Child::Embedded(bytes) => pending.push(Seen { bytes, place, on_path }),
-            Child::Hash(hash) if on_path => step = Step::Follow(hash, place),
-            Child::Hash(_) | Child::Empty => {}
-        };
-        let Place { depth, below_extension } = place;
-        match Node::decode(bytes)? {
-            Node::Branch(children) => {
-                check_branch_depth(depth)?;
-                let place = Place { depth: depth + 1, below_extension: false };
-                let turn = nibbles(path).nth(depth);
-                for (nibble, child) in (0..).zip(*children) {
-                    visit(child, place, on_path && turn == Some(nibble));
-                }
-            }
-            Node::Extension(..) | Node::Leaf(..) if below_extension => return Err(NodeError::ExtensionChild),
-            Node::Extension(extension, child) => {
-                let end = depth.saturating_add(extension.count());
-                check_branch_depth(end)?;
-                let on_path = on_path && extension.iter().eq(nibbles(path).skip(depth).take(extension.count()));
-                visit(child, Place { depth: end, below_extension: true }, on_path);
-            }
-            Node::Leaf(rest, value) => {
-                let nibbles_to_end = depth.saturating_add(rest.count());
-                if nibbles_to_end != PATH_NIBBLES {
-                    return Err(NodeError::LeafDepth { nibbles: nibbles_to_end });
-                }
-                if on_path && rest.iter().eq(nibbles(path).skip(depth)) {
-                    step = Step::Value(value);
-                }
+/// Decodes a node. What is below it is left for later, the first of it on top; a leaf is returned with its path.
+fn enter<'a>(
+    bytes: &'a [u8],
+    place: Place,
+    index: usize,
+    pending: &mut Vec<(Pending<'a>, Place)>,
+) -> Result<Option<(B256, Leaf<'a>)>, NodeError> {
+    let Place { prefix, below_extension } = place;
+    let depth = prefix.nibbles();
+    let mut leave = |child: Child<'a>, place: Place| match child {
+        Child::Empty => {}
+        Child::Hash(hash) => pending.push((Pending::Hashed(hash), place)),
+        Child::Embedded(bytes) => pending.push((Pending::Embedded(bytes, index), place)),
+    };
+    match Node::decode(bytes)? {
+        Node::Branch(children) => {
+            check_branch_depth(depth)?;
+            for (nibble, child) in (0..16).zip(*children).rev() {
+                leave(child, Place { prefix: prefix.joined([nibble]), below_extension: false });
             }
         }
+        Node::Extension(..) | Node::Leaf(..) if below_extension => return Err(NodeError::ExtensionChild),
+        Node::Extension(nibbles, child) => {
+            check_branch_depth(depth.saturating_add(nibbles.count()))?;
+            leave(child, Place { prefix: prefix.joined(nibbles.iter()), below_extension: true });
+        }
+        Node::Leaf(rest, value) => {
+            let nibbles = depth.saturating_add(rest.count());
+            if nibbles != PATH_NIBBLES {
+                return Err(NodeError::LeafDepth { nibbles });
+            }
+            return Ok(Some((prefix.joined(rest.iter()).first_path(), Leaf { value, index })));
+        }
     }
-    Ok(step)
+    Ok(None)
 }
 
 /// A branch needs a nibble of its own.
 fn check_branch_depth(nibbles: usize) -> Result<(), NodeError> {
     if nibbles < PATH_NIBBLES { Ok(()) } else { Err(NodeError::TooDeep { nibbles }) }
-}
-
-/// The nibbles of a path, from the root on.
-fn nibbles(path: &B256) -> impl Iterator<Item = u8> {
-    path.iter().flat_map(|&byte| [byte >> 4, byte & 0xf])
 }

@@ -11,9 +11,9 @@ use clap::Args;
 use metisdb_torture::{
     crash::{self, Case, Limits, Report, Tally},
     damage::{self, SMALL_CODE_BYTES, Share},
-    faults,
+    faults, proofs,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -76,12 +76,51 @@ pub(crate) struct AllArguments {
     progress: Option<PathBuf>,
 }
 
+/// Options of `proofs`.
+#[derive(Debug, Args)]
+pub(crate) struct ProofsArguments {
+    /// Stop after this many forgeries.
+    #[arg(long, default_value_t = 100_000_000)]
+    forgeries: u64,
+    /// Of so many proofs every byte is cut and changed.
+    #[arg(long, default_value_t = 10_000)]
+    exhausted: u64,
+    /// Stop after this many minutes, even before.
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// Keep the figures of all runs here, and go on behind the seeds of the last one.
+    #[arg(long)]
+    progress: Option<PathBuf>,
+    /// Seed of the first trie, where no progress is kept.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Judge the forgeries of one seed again, which a failure tells.
+    #[arg(long)]
+    replay: Option<u64>,
+}
+
 /// What the progress file holds.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Progress {
+struct Progress<T> {
     next_seed: u64,
     seconds: u64,
-    tally: Tally,
+    tally: T,
+}
+
+impl<T: Serialize + DeserializeOwned> Progress<T> {
+    fn read(path: Option<&PathBuf>) -> Result<Option<Self>> {
+        match path.filter(|path| path.exists()) {
+            Some(path) => Ok(Some(serde_json::from_slice(&fs::read(path)?)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn write(&self, path: Option<&PathBuf>) -> Result<()> {
+        let Some(path) = path else { return Ok(()) };
+        let partial = path.with_extension("partial");
+        fs::write(&partial, serde_json::to_vec_pretty(self)?)?;
+        Ok(fs::rename(partial, path)?)
+    }
 }
 
 /// Power cuts.
@@ -92,8 +131,8 @@ pub(crate) fn crash(arguments: &CrashArguments, json: bool) -> Result<()> {
         return Ok(());
     }
     let started = Instant::now();
-    let mut progress = read_progress(arguments.progress.as_ref())?
-        .unwrap_or_else(|| Progress { next_seed: arguments.seed, ..Progress::default() });
+    let mut progress = Progress::read(arguments.progress.as_ref())?
+        .unwrap_or_else(|| Progress { next_seed: arguments.seed, ..Progress::<Tally>::default() });
     let limits = Limits {
         first_seed: progress.next_seed,
         states: if arguments.minutes.is_some() { u64::MAX } else { arguments.states },
@@ -110,11 +149,7 @@ pub(crate) fn crash(arguments: &CrashArguments, json: bool) -> Result<()> {
             progress.tally
         },
     };
-    if let Some(path) = &arguments.progress {
-        let partial = path.with_extension("partial");
-        fs::write(&partial, serde_json::to_vec_pretty(&progress)?)?;
-        fs::rename(partial, path)?;
-    }
+    progress.write(arguments.progress.as_ref())?;
     if json {
         println!("{}", serde_json::to_string(&progress)?);
     } else {
@@ -133,19 +168,15 @@ pub(crate) fn crash(arguments: &CrashArguments, json: bool) -> Result<()> {
     }
 }
 
-fn read_progress(path: Option<&PathBuf>) -> Result<Option<Progress>> {
-    match path.filter(|path| path.exists()) {
-        Some(path) => Ok(Some(serde_json::from_slice(&fs::read(path)?)?)),
-        None => Ok(None),
-    }
-}
-
-/// Failing calls, damaged files, and power cuts for the rest of the time; seeds follow those of the runs before.
+/// Failing calls, damaged files, forged proofs, and power cuts for the rest of the time; seeds follow those of the runs before.
 pub(crate) fn all(arguments: &AllArguments, json: bool) -> Result<()> {
     let AllArguments { minutes, progress } = arguments;
-    let seed = read_progress(progress.as_ref())?.map_or(0, |progress| progress.next_seed);
+    let seed = Progress::<Tally>::read(progress.as_ref())?.map_or(0, |progress| progress.next_seed);
     faults(&FaultsArguments { seed, histories: 2 }, json)?;
     damage(&DamageArguments { samples: 100_000, seed, code_bytes: SMALL_CODE_BYTES, share: Share::ALL }, json)?;
+    let forged =
+        ProofsArguments { forgeries: 2_000_000, exhausted: 1_000, minutes: None, progress: None, seed, replay: None };
+    proofs(&forged, json)?;
     let states = u64::MAX;
     crash(&CrashArguments { states, minutes: Some(*minutes), progress: progress.clone(), seed: 0, replay: None }, json)
 }
@@ -191,6 +222,53 @@ pub(crate) fn damage(arguments: &DamageArguments, json: bool) -> Result<()> {
     match report.failure {
         None => Ok(()),
         Some((wound, wrong)) => Err(format!("FAILED: {wound}: {wrong}").into()),
+    }
+}
+
+/// Forged proofs.
+pub(crate) fn proofs(arguments: &ProofsArguments, json: bool) -> Result<()> {
+    let ProofsArguments { forgeries, exhausted, minutes, progress: path, seed, replay } = arguments;
+    if let Some(seed) = replay {
+        proofs::replay(*seed, true, &mut proofs::Tally::default())?;
+        println!("the proofs of seed {seed}: as they must be");
+        return Ok(());
+    }
+    let started = Instant::now();
+    let mut progress = Progress::read(path.as_ref())?
+        .unwrap_or_else(|| Progress { next_seed: *seed, ..Progress::<proofs::Tally>::default() });
+    let limits = proofs::Limits {
+        first_seed: progress.next_seed,
+        forgeries: forgeries.saturating_sub(progress.tally.forgeries),
+        exhausted: exhausted.saturating_sub(progress.tally.exhausted),
+        deadline: minutes.map(|minutes| started + Duration::from_secs(60 * minutes)),
+        threads: thread::available_parallelism()?.get(),
+    };
+    let proofs::Report { tally, next_seed, failure } = proofs::forge(&limits);
+    let seconds = started.elapsed().as_secs_f64();
+    (progress.next_seed, progress.seconds) = (next_seed, progress.seconds + seconds as u64);
+    progress.tally.add(&tally);
+    progress.write(path.as_ref())?;
+    if json {
+        println!("{}", serde_json::to_string(&progress)?);
+    } else {
+        println!("{} forgeries in {seconds:.0} s, {:.0} a second", tally.forgeries, tally.forgeries as f64 / seconds);
+        print_forgeries(&progress.tally);
+    }
+    match failure {
+        None => Ok(()),
+        Some((seed, wrong)) => Err(format!("FAILED: {wrong}\nreplay: metisdb-torture proofs --replay {seed}").into()),
+    }
+}
+
+fn print_forgeries(tally: &proofs::Tally) {
+    let proofs::Tally { proofs, forgeries, under_honest_roots, honest, believed, exhausted, cuts, changes, .. } = tally;
+    println!("in all {forgeries} forgeries of {proofs} proofs, {under_honest_roots} of them under an honest root");
+    println!("  {honest} turned out to be honest proofs of something else");
+    println!("  {believed} were believed under a root that was forged with them, by all readers");
+    println!("  {exhausted} proofs of which every byte was tried: {cuts} cuts, {changes} changes");
+    println!("\n{:<28}{:>12}{:>30}", "refused because", "forgeries", "that others would believe");
+    for (reason, count) in &tally.refused {
+        println!("{reason:<28}{count:>12}{:>30}", tally.stricter.get(reason).copied().unwrap_or_default());
     }
 }
 

@@ -7,6 +7,8 @@
 //! | `injector` | a storage whose calls fail |
 //! | `crash` | histories cut at every operation, and what a power loss leaves |
 //! | `faults` | calls of the storage that fail, once or from there on |
+//! | `naive_trie` | the naive trie of the product's tests |
+//! | `proofs` | proofs that were forged |
 //! | `damage` | files whose bytes are not what was written |
 
 mod allocator;
@@ -15,4 +17,7 @@ pub mod damage;
 pub mod faults;
 mod injector;
 mod model;
+#[path = "../../metisdb/src/tests/naive_trie.rs"]
+mod naive_trie;
+pub mod proofs;
 mod random;

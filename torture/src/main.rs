@@ -31,6 +31,8 @@ enum Command {
     All(commands::AllArguments),
     /// Flips every bit of a small database, some of a larger one, and damages files in other ways.
     Damage(commands::DamageArguments),
+    /// Forges proofs in their nodes, their claims and every byte, and compares verdicts with those of others.
+    Proofs(commands::ProofsArguments),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Faults(arguments) => commands::faults(&arguments, json),
         Command::All(arguments) => commands::all(&arguments, json),
         Command::Damage(arguments) => commands::damage(&arguments, json),
+        Command::Proofs(arguments) => commands::proofs(&arguments, json),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use std::thread;
 use metisdb_torture::{
     crash::{self, Limits},
     damage::{self, SMALL_CODE_BYTES, Share},
-    faults,
+    faults, proofs,
 };
 
 fn threads() -> usize {
@@ -68,4 +68,22 @@ fn no_failing_call_loses_what_was_acknowledged() {
         assert!(report.outcomes.get(class).is_some_and(|count| *count > 4), "{class}");
     }
     assert!(report.outcomes.keys().all(|outcome| outcome != "sync segment: passed over"));
+}
+
+/// A million forgeries, and every byte of a thousand proofs: accounts with slots, multiproofs, ranges.
+#[test]
+fn no_forged_proof_is_believed() {
+    let (forgeries, exhausted) = (1_000_000, 1_000);
+    let limits = proofs::Limits { first_seed: 0, forgeries, exhausted, deadline: None, threads: threads() };
+    let report = proofs::forge(&limits);
+    if let Some((seed, wrong)) = report.failure {
+        panic!("{wrong}; replay: metisdb-torture proofs --replay {seed}");
+    }
+    let tally = report.tally;
+    println!("{tally:#?}");
+    assert!(tally.forgeries >= forgeries && tally.exhausted >= exhausted);
+    assert!(tally.cuts > 1_000_000 && tally.changes > 1_000_000, "every byte was tried");
+    assert!(tally.honest > 10_000 && tally.believed > 1_000, "some changes make another honest proof");
+    assert!(tally.under_honest_roots > forgeries / 4);
+    assert!(tally.refused.len() >= 28, "too few reasons were met");
 }

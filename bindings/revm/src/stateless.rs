@@ -11,7 +11,8 @@ use metisdb::{
 /// The state of a witness, to be executed on. It remembers the first read that failed: executors pass on an error's words at best, and
 /// whatever they make of it, what they did then proves nothing.
 ///
-/// Clones share that memory: begin each execution with one of its own. Any number of threads may read.
+/// Clones share that memory: begin each execution with one of its own. Any number of threads may read. Code that a shared
+/// [`CodeCache`](crate::CodeCache) has is not asked of the witness: whoever is to find what a witness lacks begins with an empty one.
 #[derive(Clone, Debug)]
 pub struct Stateless {
     inner: Arc<(PartialState, OnceLock<WitnessError>)>,

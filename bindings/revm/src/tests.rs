@@ -8,10 +8,13 @@ macro_rules! line_tests {
             use ::$interface::{Database, DatabaseCommit, DatabaseRef};
             use ::$($state)::+::{AccountStatus, Bytecode, EvmState, EvmStorageSlot};
             use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
-            use metisdb::{Account, Block, Changes, Db, Durability, Options};
+            use metisdb::{
+                Account, Block, Changes, Db, Durability, Options, Recorder,
+                proof::{PartialState, Witness, WitnessError, WitnessMode},
+            };
 
             use crate::{
-                Base, CodeCache, EmptyAccounts, ReadError,
+                Base, CodeCache, EmptyAccounts, ReadError, Stateless,
                 $line::{Overlay, StateReader, changes_of_state},
             };
 
@@ -52,6 +55,49 @@ macro_rules! line_tests {
 
             fn state(accounts: impl IntoIterator<Item = (Address, ::$($state)::+::Account)>) -> EvmState {
                 accounts.into_iter().collect()
+            }
+
+            /// What is read through a recorder, code from a cache included, is what a witness has; whatever else is asked of the witness
+            /// fails, and the first failure is remembered.
+            #[test]
+            fn what_was_recorded_is_read_from_the_witness_alone() {
+                let (db, _folder) = database();
+                let snapshot = db.snapshot().unwrap();
+                let codes = CodeCache::default();
+                StateReader::with_codes(snapshot.clone(), &codes).code_by_hash_ref(keccak256(CODE)).unwrap();
+                let recorder = Recorder::new(snapshot.clone());
+                let mut recorded = Overlay::new(StateReader::with_codes(recorder.clone(), &codes), EmptyAccounts::Removed);
+                assert_shareable(&recorded);
+                let info = recorded.basic(CONTRACT).unwrap().unwrap();
+                recorded.code_by_hash(info.code_hash).unwrap();
+                recorded.storage(CONTRACT, U256::from(1)).unwrap();
+                recorded.commit(state([(CONTRACT, touched(4, &[(1, 2, 0)]))]));
+                let changes = recorded.changes().unwrap();
+                let root = recorded.propose(&db).unwrap().root();
+                let witness = recorder.witness(&changes, WitnessMode::Canonical).unwrap();
+
+                let partial = PartialState::of_root(&witness, snapshot.root().unwrap());
+                let stateless = Stateless::new(partial);
+                let mut alone = Overlay::new(StateReader::new(stateless.clone()), EmptyAccounts::Removed);
+                assert_eq!(alone.basic(CONTRACT).unwrap().unwrap(), info);
+                assert_eq!(alone.code_by_hash(info.code_hash).unwrap().original_byte_slice(), CODE);
+                assert_eq!(alone.storage(CONTRACT, U256::from(1)).unwrap(), U256::from(2));
+                assert!(alone.has_storage(&CONTRACT).unwrap());
+                alone.commit(state([(CONTRACT, touched(4, &[(1, 2, 0)]))]));
+                assert_eq!(alone.changes().unwrap(), changes);
+                assert_eq!(stateless.state().root_after(&changes.by_account()), Ok(root));
+                assert_eq!(stateless.failure(), None);
+
+                let missing = WitnessError::MissingBlockHash { number: 9 };
+                let error = alone.block_hash(9).unwrap_err();
+                assert!(matches!(error, ReadError::Database(metisdb::Error::Witness(reason)) if *reason == missing));
+                alone.code_by_hash(B256::ZERO).unwrap_err();
+                assert_eq!(stateless.failure(), Some(&missing), "the first one");
+                let proposed = alone.propose(&db);
+                assert!(matches!(proposed, Err(metisdb::Error::Witness(reason)) if *reason == WitnessError::NoDatabase));
+
+                let nothing = Stateless::new(PartialState::of_root(&Witness::default(), snapshot.root().unwrap()));
+                assert!(StateReader::new(nothing.clone()).basic_ref(CONTRACT).is_err() && nothing.failure().is_some());
             }
 
             #[test]

@@ -73,13 +73,18 @@ impl Witnesses {
         add(&self.replayed, 1);
         add(&self.nodes, canonical.state.len());
         add(&self.spare, superset.state.len() - canonical.state.len());
+        let mut other = block.clone();
+        other.header.state_root = parents[0].state_root;
+        if other != *block && !matches!(chain.replay(&canonical, &other), Err(ReplayError::Header { .. })) {
+            return Err("a header with another root is confirmed".into());
+        }
         self.check_minimal(chain, block, &canonical)
     }
 
     fn check_minimal(&self, chain: &Chain, block: &Block<TxEnvelope>, witness: &Witness) -> Checked {
         let chosen = usize::from_be_bytes(block.header.mix_hash[..8].try_into().expect("eight bytes"))
             ^ usize::from(block.header.state_root[31]);
-        let is_thorough = block.header.state_root[0] % THOROUGH == 0;
+        let is_thorough = block.header.state_root[0].is_multiple_of(THOROUGH);
         let parts = |count: usize| (0..count).filter(move |index| is_thorough || *index == chosen % count);
         let mut without = Vec::new();
         for index in parts(witness.state.len()) {

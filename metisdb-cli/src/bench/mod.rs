@@ -10,20 +10,20 @@ use std::{
 };
 
 use clap::Args;
-use metisdb_benches::{Database, Error, Hardware, KeySpace, LEAST_KEYS, Progress, key_space, measure};
+use metisdb_benches::{Database, Error, Hardware, KeySpace, LEAST_KEYS, Plan, Progress, key_space, measure};
 use serde::Serialize;
 
 use crate::{failure::Failure, interrupt::Interrupt, output::Answer, output::count, progress::Bar, workplace};
 
-/// Slots of the smaller database that is measured before a larger one.
-const SMALL_KEYS: u64 = 1_000_000;
-
 /// How much is measured, and where.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArguments {
-    /// Slots of the database; beyond a million, one of a million is measured, too.
-    #[arg(long, value_name = "N", default_value_t = SMALL_KEYS, value_parser = clap::value_parser!(u64).range(LEAST_KEYS..=1_000_000_000))]
-    keys: u64,
+    /// Slots of the databases that are measured, one after the other.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1000000", value_parser = clap::value_parser!(u64).range(LEAST_KEYS..=1_000_000_000))]
+    keys: Vec<u64>,
+    /// Without a hash map of all keys beside the database, which takes 100 to 200 bytes of memory a key.
+    #[arg(long)]
+    alone: bool,
     /// Folder in which the temporary databases are made, on the device that is to be measured.
     #[arg(long, value_name = "FOLDER")]
     path: Option<PathBuf>,
@@ -61,23 +61,22 @@ struct Figures {
     hardware: Hardware,
     seed: u64,
     rounds: u64,
-    /// From the smaller to the larger.
     databases: Vec<Database>,
 }
 
 /// Measures databases, one after the other.
 pub(crate) fn bench(arguments: &BenchArguments) -> Result<Answer, Failure> {
-    let BenchArguments { keys, rounds, seed, .. } = *arguments;
+    let BenchArguments { ref keys, alone, rounds, seed, .. } = *arguments;
     let interrupt = Interrupt::watch()?;
     let hardware = Hardware::read();
     let workplace = arguments.path.clone().unwrap_or_else(workplace::by_default);
-    let small = (keys > SMALL_KEYS).then_some(SMALL_KEYS);
+    let plan = Plan { rounds, hash_map: !alone };
     let mut databases = Vec::new();
-    for keys in small.into_iter().chain([keys]) {
+    for &keys in keys {
         let folder = workplace::make_folder(&workplace, "metisdb-bench-")?;
         let mut screen = Screen { interrupt: &interrupt, detail: format!("{} slots", count(keys)), bar: None };
         let space = key_space(keys, seed);
-        databases.push(measure(&folder.path().join("state"), &space, rounds, &writer, &mut screen)?);
+        databases.push(measure(&folder.path().join("state"), &space, plan, &writer, &mut screen)?);
         drop(screen);
         folder.close().map_err(Failure::system("clear", &workplace))?;
     }

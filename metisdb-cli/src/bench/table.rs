@@ -22,7 +22,7 @@ pub(super) fn draw(figures: &Figures) -> String {
             accounts.join(" and ")
         ),
         format!(
-            "seed {seed}, {rounds} rounds. Times are medians (minimum-maximum). The hash map is `hashbrown` with `foldhash`."
+            "seed {seed}, {rounds} rounds. Times are medians (minimum-maximum). The map is `hashbrown` with `foldhash` over the same keys, read in turn."
         ),
         String::new(),
     ];
@@ -152,7 +152,8 @@ fn read(comparison: &Comparison) -> String {
 }
 
 fn beside_the_map(comparison: &Comparison, unit: &str) -> String {
-    format!("{} {unit}, {:.2} times the map", spread(&comparison.metisdb, 1.0), comparison.ratio())
+    let beside = comparison.ratio().map(|ratio| format!(", {ratio:.2} times the map"));
+    format!("{} {unit}{}", spread(&comparison.metisdb, 1.0), beside.unwrap_or_default())
 }
 
 /// Milliseconds, or seconds where they are many.

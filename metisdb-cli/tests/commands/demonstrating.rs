@@ -3,17 +3,14 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, Output},
 };
 
 use metisdb_conformance::data;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{DAMAGED, INTERRUPTED, REFUSED, json_of, names, program};
+use crate::{DAMAGED, REFUSED, interrupted_leaves_nothing, json_of, names, program};
 
 /// The demonstration with `folder` for what is temporary.
 fn demo(folder: &Path, arguments: &[&str]) -> Command {
@@ -121,15 +118,7 @@ fn a_kept_database_is_sound() {
 #[test]
 fn a_signal_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = demo(folder.path(), &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let begun = Instant::now();
-    while names(folder.path()).is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not begin");
-        thread::sleep(Duration::from_millis(1));
-    }
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(INTERRUPTED));
-    assert!(names(folder.path()).is_empty());
+    interrupted_leaves_nothing(&mut demo(folder.path(), &[]), folder.path());
 }
 
 #[test]

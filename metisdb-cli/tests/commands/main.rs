@@ -3,6 +3,7 @@
 mod demonstrating;
 mod importing;
 mod measuring;
+mod proving;
 mod reading;
 mod refusing;
 mod stopping;
@@ -10,9 +11,12 @@ mod stopping;
 use std::{
     fs,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const ABSENT: i32 = 1;
@@ -65,4 +69,17 @@ fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// A command that makes something in a folder clears it away when a signal asks it to stop.
+fn interrupted_leaves_nothing(command: &mut Command, folder: &Path) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while names(folder).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not begin");
+        thread::sleep(Duration::from_millis(1));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(INTERRUPTED));
+    assert!(names(folder).is_empty());
 }

@@ -1,22 +1,15 @@
 //! The benchmark: that it measures everything, and what it leaves.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, process::Command};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::{INTERRUPTED, UNUSABLE, USAGE, fails, names, program};
+use crate::{UNUSABLE, USAGE, fails, interrupted_leaves_nothing, names, program};
 
-/// The least that can be measured, with `folder` for what is temporary.
-fn bench(folder: &Path) -> Command {
+/// As little as can be measured of databases of these sizes, with `folder` for what is temporary.
+fn bench(folder: &Path, keys: &str) -> Command {
     let mut command = program();
-    command.args(["bench", "--keys", "20000", "--rounds", "1", "--path"]).arg(folder);
+    command.args(["bench", "--keys", keys, "--rounds", "1", "--path"]).arg(folder);
     command
 }
 
@@ -35,7 +28,7 @@ fn spreads(value: &Value, place: &str, found: &mut Vec<(String, [f64; 3])>) {
 #[test]
 fn everything_is_measured_and_nothing_is_left() {
     let folder = tempfile::tempdir().unwrap();
-    let output = bench(folder.path()).args(["--json", "--seed", "7"]).output().unwrap();
+    let output = bench(folder.path(), "20000").args(["--json", "--seed", "7"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
     assert!(names(folder.path()).is_empty());
@@ -75,7 +68,7 @@ fn labels(table: &str) -> Vec<String> {
 #[test]
 fn the_table_has_the_rows_of_the_readme() {
     let folder = tempfile::tempdir().unwrap();
-    let output = bench(folder.path()).output().unwrap();
+    let output = bench(folder.path(), "20000").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains("\n| | 20,000 keys |\n|---|---|\n"), "{table}");
@@ -89,17 +82,19 @@ fn the_table_has_the_rows_of_the_readme() {
 }
 
 #[test]
+fn several_sizes_stand_beside_each_other_and_the_map_may_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = bench(folder.path(), "20000,21000").arg("--alone").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("\n| | 20,000 keys | 21,000 keys |\n|---|---|---|\n"), "{table}");
+    assert!(table.contains("| read a present key") && !table.contains("times the map"), "{table}");
+}
+
+#[test]
 fn a_signal_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = bench(folder.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let begun = Instant::now();
-    while names(folder.path()).is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not begin");
-        thread::sleep(Duration::from_millis(1));
-    }
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(INTERRUPTED));
-    assert!(names(folder.path()).is_empty());
+    interrupted_leaves_nothing(&mut bench(folder.path(), "20000"), folder.path());
 }
 
 #[test]

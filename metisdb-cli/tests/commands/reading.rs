@@ -11,16 +11,16 @@ use serde_json::json;
 
 use crate::{ABSENT, DAMAGED, UNUSABLE, USAGE, fails, json_of, json_with_code, text};
 
-const ADDRESS: Address = Address::repeat_byte(0xc0);
+pub(crate) const ADDRESS: Address = Address::repeat_byte(0xc0);
 const CODE: &[u8] = &[0x60, 0x00];
 
-struct Database {
+pub(crate) struct Database {
     path: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 /// Two versions: the second changes slot 7 from 42 to 43.
-fn database() -> Database {
+pub(crate) fn database() -> Database {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     let db = Options::new().segment_bytes(1 << 16).create(&path).unwrap();
@@ -40,7 +40,7 @@ fn database() -> Database {
 }
 
 impl Database {
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.path.to_str().unwrap()
     }
 }

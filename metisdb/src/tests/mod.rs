@@ -17,9 +17,12 @@ mod interrupted;
 #[cfg(target_os = "linux")]
 mod kills;
 mod model;
+#[path = "../../../proof/src/tests/naive.rs"]
+mod naive_partial_trie;
 mod naive_trie;
 mod panics;
 mod processes;
+mod proofs;
 mod readers;
 mod regressions;
 mod spec;
@@ -29,6 +32,7 @@ mod trie_updates;
 mod trie_vectors;
 mod tries;
 mod walkthrough;
+mod witness;
 
 use std::{
     sync::{

@@ -81,7 +81,7 @@ fn node(entries: &[Entry], depth: usize) -> Vec<u8> {
 }
 
 /// The function c (appendix D): the node of the entries, which are sorted and share their first `depth` nibbles.
-fn structure(entries: &[Entry], depth: usize) -> Vec<u8> {
+pub(crate) fn structure(entries: &[Entry], depth: usize) -> Vec<u8> {
     let first = &entries[0].0;
     if let [(key, value)] = entries {
         return list(&[string(&hex_prefix(&key[depth..], true)), string(value)]);

@@ -1,6 +1,6 @@
 //! What random histories ask of the trie: keys that make it take every shape, a second opinion on its roots, and a look at its nodes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_trie::Nibbles;
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Account, Block, Db, Proposal, Result, Snapshot,
     fuzzing::oracle_root,
-    proof::AccountProof,
+    proof::{AccountProof, AccountRange, MultiProof, StorageRange},
     trie::{
         Loaded,
         node::{Child, Link},
@@ -36,6 +36,9 @@ pub(super) trait Reads {
     fn block(&self, number: u64) -> Result<Option<Block>>;
     fn block_hash(&self, number: u64) -> Result<Option<B256>>;
     fn proof(&self, address: &Address, slots: &[U256]) -> Result<AccountProof>;
+    fn multiproof(&self, keys: &[(Address, &[U256])]) -> Result<MultiProof>;
+    fn account_range(&self, range: RangeInclusive<B256>, limit: usize) -> Result<AccountRange>;
+    fn storage_range(&self, address: &Address, range: RangeInclusive<B256>, limit: usize) -> Result<StorageRange>;
     fn state_root(&self) -> Result<B256>;
 }
 
@@ -65,6 +68,20 @@ macro_rules! reads {
             }
             fn proof(&self, address: &Address, slots: &[U256]) -> Result<AccountProof> {
                 self.proof(address, slots)
+            }
+            fn multiproof(&self, keys: &[(Address, &[U256])]) -> Result<MultiProof> {
+                self.multiproof(keys)
+            }
+            fn account_range(&self, range: RangeInclusive<B256>, limit: usize) -> Result<AccountRange> {
+                self.account_range(range, limit)
+            }
+            fn storage_range(
+                &self,
+                address: &Address,
+                range: RangeInclusive<B256>,
+                limit: usize,
+            ) -> Result<StorageRange> {
+                self.storage_range(address, range, limit)
             }
             fn state_root(&self) -> Result<B256> {
                 $root(self)
@@ -136,7 +153,7 @@ impl Shape {
     }
 
     /// A slot, rather one that is set if `set`.
-    fn slot(&self, state: &State, address: Address, set: bool, random: &mut Random) -> U256 {
+    pub(super) fn slot(&self, state: &State, address: Address, set: bool, random: &mut Random) -> U256 {
         let own: Vec<U256> =
             state.slots.range((address, U256::ZERO)..=(address, U256::MAX)).map(|((_, slot), _)| *slot).collect();
         let from = if set && !own.is_empty() { &own } else { &self.slots };
@@ -290,6 +307,8 @@ impl Shape {
             assert!(verify(other_root, address.as_slice(), value, &proof.nodes).is_err());
         }
         assert_forgeries_fail(&proof, root, random);
+        self.compare_multiproof(reader, state, random);
+        self.compare_ranges(reader, state, random);
     }
 }
 

@@ -108,6 +108,21 @@ impl Nibbles {
         (0..self.len()).position(|index| self.get(index) != nibble(path, depth + index)).unwrap_or(self.len())
     }
 
+    /// The first path that begins with them.
+    pub(crate) fn first_path(&self) -> B256 {
+        self.bytes
+    }
+
+    /// The last path that begins with them.
+    pub(crate) fn last_path(&self) -> B256 {
+        let mut path = self.bytes;
+        path[self.len().div_ceil(2)..].fill(0xff);
+        if self.len() % 2 == 1 {
+            path[self.len() / 2] |= 15;
+        }
+        path
+    }
+
     /// As bytes, two to a byte, the last one filled up with zero.
     pub(crate) fn packed(&self) -> &[u8] {
         &self.bytes[..self.len().div_ceil(2)]
@@ -136,6 +151,10 @@ mod tests {
                 assert_eq!((0..run.len()).map(|index| run.get(index)).collect::<Vec<_>>(), plain);
                 assert_eq!(Nibbles::from_packed(run.len(), run.packed()), Some(run));
                 assert_eq!(run.shared_with(&path, from), run.len());
+                let ends = [run.first_path(), run.last_path()].map(|end| Nibbles::of(&end, 0, run.len()));
+                assert_eq!(ends, [run; 2]);
+                let behind = [run.first_path(), run.last_path()].map(|end| Nibbles::of(&end, run.len(), 64));
+                assert!((run.len()..64).all(|at| [0, 15] == behind.map(|rest| rest.get(at - run.len()))));
                 if to > from {
                     let middle = (to - from) / 2;
                     let joined = run.first(middle).joined(run.get(middle), &run.without_first(middle + 1));

@@ -24,12 +24,6 @@ pub use self::{
 };
 use crate::{Account, EMPTY_ROOT, witness::Witness};
 
-/// The nibble of a path at an index below 64.
-fn nibble(path: &B256, index: usize) -> u8 {
-    let byte = path.get(index / 2).copied().unwrap_or(0);
-    if index.is_multiple_of(2) { byte >> 4 } else { byte & 0xf }
-}
-
 /// The part of a state that a [`Witness`] has, under a root or after a block that the caller trusts.
 ///
 /// Every answer follows from nodes with the right hashes, down from that root: what is absent is proven to be, and what the witness

@@ -22,7 +22,7 @@ impl fmt::Display for NodePath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(if self.nibbles == 0 { "the top" } else { "nibbles " })?;
         for index in 0..self.nibbles {
-            write!(formatter, "{:x}", super::nibble(&self.path, index))?;
+            write!(formatter, "{:x}", crate::prefix::nibble(&self.path, index))?;
         }
         match self.account {
             Some(address) => write!(formatter, " of the storage of {address}"),

@@ -10,8 +10,7 @@ use super::{
 };
 use crate::{
     Account, EMPTY_ROOT,
-    account::{decode_account, encode_account},
-    encode,
+    account::{decode_account, encode_account, encode_value},
     node::PATH_NIBBLES,
     rlp::{Item, RlpError},
 };
@@ -106,9 +105,7 @@ impl<S: Source> State<'_, S> {
 
 fn slot_changes<'c>(slots: impl Iterator<Item = (&'c U256, &'c U256)>) -> Vec<Change> {
     let change = |(slot, value): (&U256, &U256)| {
-        let mut encoded = Vec::new();
-        encode::integer(*value, &mut encoded);
-        Change::of(&slot.to_be_bytes::<32>(), (!value.is_zero()).then_some(encoded))
+        Change::of(&slot.to_be_bytes::<32>(), (!value.is_zero()).then(|| encode_value(*value)))
     };
     slots.map(change).collect()
 }

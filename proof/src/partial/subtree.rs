@@ -6,8 +6,9 @@ use core::array;
 use alloy_primitives::{B256, keccak256};
 
 use crate::{
-    EMPTY_ROOT, NodeError, encode,
-    node::{Child, HASHED_BYTES, Nibbles, Node, PATH_NIBBLES},
+    EMPTY_ROOT, NodeError,
+    node::{Child, Nibbles, Node, PATH_NIBBLES},
+    node_writer::{self, Reference},
 };
 
 /// What stands behind some nibbles. No deeper than paths are long, so that following it down may recurse.
@@ -73,52 +74,24 @@ impl Subtree {
         }
     }
 
-    /// Appends what a parent holds of it.
-    fn refer(&self, out: &mut Vec<u8>) {
+    /// What a parent holds of it.
+    fn reference(&self) -> Reference {
         match self {
-            Self::Empty => encode::string(&[], out),
-            Self::Unread(hash) => encode::string(hash.as_slice(), out),
-            Self::Leaf(..) | Self::Extension(..) | Self::Branch(..) => {
-                let node = self.encode();
-                if node.len() < HASHED_BYTES {
-                    out.extend_from_slice(&node);
-                } else {
-                    encode::string(keccak256(&node).as_slice(), out);
-                }
-            }
+            Self::Empty => Reference::EMPTY,
+            Self::Unread(hash) => Reference::to_hash(hash),
+            Self::Leaf(..) | Self::Extension(..) | Self::Branch(..) => Reference::to(&self.encode()),
         }
     }
 
-    /// The node at the top.
+    /// The node at the top; nothing where it is not in memory.
     fn encode(&self) -> Vec<u8> {
-        let mut items = Vec::new();
         match self {
-            Self::Empty | Self::Unread(_) => {}
-            Self::Leaf(rest, value) => {
-                encode::string(&hex_prefix(rest, 2), &mut items);
-                encode::string(value, &mut items);
-            }
-            Self::Extension(prefix, child) => {
-                encode::string(&hex_prefix(prefix, 0), &mut items);
-                child.refer(&mut items);
-            }
-            Self::Branch(children) => {
-                children.iter().for_each(|child| child.refer(&mut items));
-                encode::string(&[], &mut items);
-            }
+            Self::Empty | Self::Unread(_) => Vec::new(),
+            Self::Leaf(rest, value) => node_writer::leaf(rest.iter().copied(), value),
+            Self::Extension(prefix, child) => node_writer::extension(prefix.iter().copied(), &child.reference()),
+            Self::Branch(children) => node_writer::branch(&children.each_ref().map(Self::reference)),
         }
-        let mut node = Vec::with_capacity(items.len() + 3);
-        encode::list(&items, &mut node);
-        node
     }
-}
-
-/// Nibbles with the prefix that tells a leaf (`flag` 2) from an extension (0), and odd from even.
-fn hex_prefix(nibbles: &[u8], flag: u8) -> Vec<u8> {
-    let (odd, pairs) = nibbles.split_at(nibbles.len() % 2);
-    let first = odd.first().map_or(flag << 4, |nibble| (flag + 1) << 4 | nibble);
-    let pairs = pairs.chunks(2).map(|pair| pair.iter().fold(0, |byte, nibble| byte << 4 | nibble));
-    core::iter::once(first).chain(pairs).collect()
 }
 
 fn end(depth: usize, nibbles: Nibbles<'_>) -> usize {

@@ -9,8 +9,8 @@ use core::{array, mem};
 
 use alloy_primitives::{Address, B256, keccak256};
 
-use super::{NodePath, Source, WitnessError, nibble, subtree::Subtree};
-use crate::node::PATH_NIBBLES;
+use super::{NodePath, Source, WitnessError, subtree::Subtree};
+use crate::{node::PATH_NIBBLES, prefix::nibble};
 
 /// What becomes of a key: its new value, or `None` where it is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::{
 use crate::Account;
 
 /// The value of an account's leaf.
-fn encode(account: &Account, storage_root: B256) -> Vec<u8> {
+pub(super) fn encode(account: &Account, storage_root: B256) -> Vec<u8> {
     let (nonce, balance) = (integer(U256::from(account.nonce)), integer(account.balance));
     let bytes = list(&[nonce, balance, string(storage_root.as_slice()), string(account.code_hash.as_slice())]);
     let other =
@@ -22,12 +22,12 @@ fn encode(account: &Account, storage_root: B256) -> Vec<u8> {
     bytes
 }
 
-fn hash_slot(slot: U256) -> B256 {
+pub(super) fn hash_slot(slot: U256) -> B256 {
     keccak256(slot.to_be_bytes::<32>())
 }
 
 /// Numbers of all widths.
-fn number(random: &mut Random) -> U256 {
+pub(super) fn number(random: &mut Random) -> U256 {
     U256::from_be_bytes(random.hash().0) >> random.below(256)
 }
 
@@ -44,7 +44,7 @@ fn prove_slots(storage: &BTreeMap<U256, U256>, random: &mut Random) -> (B256, Ve
 }
 
 /// A random state, and the proofs of all its accounts and of one that is absent.
-fn world(seed: u64) -> (B256, Vec<AccountProof>) {
+pub(super) fn world(seed: u64) -> (B256, Vec<AccountProof>) {
     let mut random = Random(seed);
     let (mut state, mut proofs) = (Entries::new(), Vec::new());
     for index in 0..=random.below(40) as u64 {
@@ -69,7 +69,7 @@ fn world(seed: u64) -> (B256, Vec<AccountProof>) {
 }
 
 /// A state of one account with one slot, whose leaves hold the bytes given.
-fn forged(account: &[u8], value: &[u8]) -> (B256, AccountProof) {
+pub(super) fn forged(account: &[u8], value: &[u8]) -> (B256, AccountProof) {
     let (address, slot) = (Address::repeat_byte(1), U256::from(2));
     let node = leaf(&nibbles(&hash_slot(slot)), value);
     let storage_root = keccak256(&node);

@@ -1,13 +1,17 @@
 //! Tests of proof verification: every refusal by name, and an independent implementation as the oracle.
 
 mod claims;
-mod mutations;
+#[cfg(feature = "serde")]
+mod json;
+mod multiproofs;
 mod naive;
 mod oracle;
 mod partial;
+mod ranges;
 mod refusals;
 mod rlp;
 mod tries;
+mod witness;
 
 use alloy_primitives::{B256, Bytes, U256, keccak256};
 
@@ -122,14 +126,16 @@ fn proof(nodes: &[&[u8]]) -> Vec<Bytes> {
 #[test]
 fn the_specification_names_the_tests() {
     let table = include_str!("../../../spec/proofs.md");
-    let sources = [include_str!("claims.rs"), include_str!("refusals.rs"), include_str!("rlp.rs")];
-    let sources = [&sources[..], &[include_str!("mutations.rs"), include_str!("oracle.rs")]].concat().concat();
+    let refusals = [include_str!("refusals.rs"), include_str!("multiproofs.rs"), include_str!("ranges.rs")].concat();
+    let others =
+        [include_str!("claims.rs"), include_str!("json.rs"), include_str!("oracle.rs"), include_str!("rlp.rs")];
+    let sources = [&refusals, &others.concat(), include_str!("../../../torture/tests/quick.rs")].concat();
     for name in table.split('`').filter(|word| word.contains('_') && !word.contains([' ', '/', ':'])) {
         let is_other = ["eth_getProof", "EMPTY_ROOT"].contains(&name);
         assert!(is_other || sources.contains(&format!("#[test]\nfn {name}()")), "no test {name}");
     }
     let unnamed = |name: &&str| !name.starts_with("the_") && !name.starts_with("messages_");
-    for name in include_str!("refusals.rs").split("#[test]\nfn ").skip(1).filter_map(|test| test.split('(').next()) {
+    for name in refusals.split("#[test]\nfn ").skip(1).filter_map(|test| test.split('(').next()) {
         assert!(!unnamed(&name) || table.contains(&format!("`{name}`")), "{name} is missing in spec/proofs.md");
     }
 }

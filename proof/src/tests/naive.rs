@@ -90,14 +90,18 @@ impl Naive {
             }
             own => own,
         };
-        let (nibbles, after): (Vec<u8>, Box<dyn FnOnce(Vec<u8>) -> Self>) = match own {
-            Self::Leaf(rest, old) => (rest, Box::new(|rest| Self::Leaf(rest, old))),
-            Self::Extension(prefix, child) => (prefix, Box::new(|rest| in_front(rest, *child))),
+        let nibbles = match &own {
+            Self::Leaf(nibbles, _) | Self::Extension(nibbles, _) => nibbles.clone(),
             _ => unreachable!("all others were handled"),
         };
         let shared = nibbles.iter().zip(path).take_while(|(own, other)| own == other).count();
         let mut children = vec![Self::Nothing; 16];
-        children[usize::from(nibbles[shared])] = after(nibbles[shared + 1..].to_vec());
+        let rest = nibbles[shared + 1..].to_vec();
+        children[usize::from(nibbles[shared])] = match own {
+            Self::Leaf(_, old) => Self::Leaf(rest, old),
+            Self::Extension(_, child) => in_front(rest, *child),
+            _ => unreachable!("all others were handled"),
+        };
         children[usize::from(path[shared])] = Self::Leaf(path[shared + 1..].to_vec(), value.to_vec());
         Ok(in_front(path[..shared].to_vec(), Self::Branch(children)))
     }

@@ -19,6 +19,7 @@ use crate::{
     partial::trie::{Change, PartialTrie},
 };
 
+const CASES: u64 = 3_000;
 /// Up to so many changes all orders are tried.
 const FEW: usize = 4;
 /// Of more changes, so many orders.
@@ -92,7 +93,12 @@ fn random_changes(entries: &Entries, random: &mut Random) -> Changes {
         changes.extend(alike.skip(spared).take(most).map(|key| (*key, None)));
     }
     for _ in 0..random.below(most + 1) {
-        let path = if entries.is_empty() { random.hash() } else { near(&nth_key(entries, random), random) };
+        // Often beside what is removed: so that a branch keeps its place, but only if it comes before that.
+        let path = match (changes.is_empty(), entries.is_empty()) {
+            (false, _) if random.below(2) == 0 => near(&nth_key_of(&changes, random), random),
+            (_, false) => near(&nth_key(entries, random), random),
+            (_, true) => random.hash(),
+        };
         let value = (random.below(3) > 0).then(|| random_value(random));
         changes.insert(path, value);
     }
@@ -212,7 +218,7 @@ fn on_path(known: &Known, root: B256, path: &B256) -> BTreeSet<B256> {
 #[test]
 fn deletions_that_collapse_branches() {
     let mut seen = [0; 5];
-    for seed in 0..20_000 {
+    for seed in 0..CASES {
         for (count, is_such) in seen.iter_mut().zip(check(seed)) {
             *count += u32::from(is_such);
         }
@@ -234,4 +240,52 @@ fn what_a_part_holds_is_read() {
             assert_eq!(trie.get(&path), Ok(entries.get(&path).cloned()), "seed {seed}: {path}");
         }
     }
+}
+
+/// Gives any node for any hash: nodes of honest tries, most with changed bytes.
+struct Stranger {
+    nodes: Vec<Bytes>,
+    random: RefCell<Random>,
+}
+
+impl Source for Stranger {
+    type Error = WitnessError;
+
+    fn node(&self, _hash: &B256, _path: &NodePath) -> Result<Bytes, WitnessError> {
+        let random = &mut *self.random.borrow_mut();
+        let mut node = self.nodes[random.below(self.nodes.len())].to_vec();
+        for _ in 0..random.below(3) {
+            let place = random.below(node.len());
+            node[place] = random.byte();
+        }
+        Ok(node.into())
+    }
+
+    fn code(&self, _hash: &B256) -> Result<Option<Bytes>, WitnessError> {
+        Ok(None)
+    }
+}
+
+/// Whatever the nodes are, reading and changing them comes to an end, in an answer or an error.
+#[test]
+fn nodes_of_a_stranger_lead_to_an_end() {
+    let mut seen = [0; 4];
+    for seed in 0..3_000 {
+        let mut random = Random(seed);
+        let entries = random_entries(&mut random);
+        let (_, known) = all_nodes(&entries);
+        if known.is_empty() {
+            continue;
+        }
+        let changes = random_changes(&entries, &mut random);
+        let source = Stranger { nodes: known.into_values().collect(), random: RefCell::new(random) };
+        let trie = PartialTrie { source: &source, account: None, root: B256::repeat_byte(1) };
+        for path in changes.keys() {
+            seen[usize::from(trie.get(path).is_ok())] += 1;
+        }
+        let changes = changes.into_iter().map(|(path, value)| Change { path, value }).collect();
+        seen[2 + usize::from(trie.root_after(changes).is_ok())] += 1;
+    }
+    println!("[reads refused, answered, changes refused, made]: {seen:?}");
+    assert!(seen.iter().all(|&count| count > 100), "{seen:?}");
 }

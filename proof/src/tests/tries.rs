@@ -1,11 +1,11 @@
 //! Tries and proofs made by an independent implementation (`alloy-trie`), and its verdict on proofs.
 
-use std::{collections::BTreeMap, panic::catch_unwind};
+use std::collections::BTreeMap;
 
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_trie::{
     HashBuilder, Nibbles,
-    proof::{ProofRetainer, ProofVerificationError, verify_proof},
+    proof::{ProofRetainer, verify_proof},
 };
 
 use super::{Random, nibbles};
@@ -46,29 +46,6 @@ pub(super) fn prove(entries: &Entries, paths: &[B256]) -> (B256, Vec<PathProof>)
 /// Whether the oracle accepts the nodes as a proof of that value, or of absence.
 pub(super) fn oracle(root: B256, path: &B256, value: Option<&[u8]>, nodes: &[Bytes]) -> bool {
     verify_proof(root, Nibbles::unpack(path), value.map(<[u8]>::to_vec), nodes).is_ok()
-}
-
-/// What the oracle says of nodes that are refused here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opinion {
-    Accepts,
-    Refuses,
-    /// It joins nibbles to more than its type holds.
-    Panics,
-}
-
-/// Whether the oracle accepts the nodes as a proof of anything. It must be told what, but its refusal says what it found.
-pub(super) fn opinion(root: B256, path: &B256, nodes: &[Bytes]) -> Opinion {
-    let accepts = || match verify_proof(root, Nibbles::unpack(path), None, nodes) {
-        Ok(()) => true,
-        Err(ProofVerificationError::ValueMismatch { got: Some(value), .. }) => oracle(root, path, Some(&value), nodes),
-        Err(_) => false,
-    };
-    match catch_unwind(accepts) {
-        Ok(true) => Opinion::Accepts,
-        Ok(false) => Opinion::Refuses,
-        Err(_) => Opinion::Panics,
-    }
 }
 
 /// Random keys and values, in a number and of a structure that depend on the seed alone.

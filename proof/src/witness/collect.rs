@@ -31,11 +31,9 @@ impl<S: Source> Source for Keeping<'_, S> {
 
 /// The witness of an execution on the state of a root that has read what is `accessed` and made the `changes`. It has no headers.
 ///
-/// `source` is whatever has the nodes: a database ([`Snapshot::witness`] of `metisdb` is this), or a
+/// `source` is whatever has the nodes: a database (`Snapshot::witness` of `metisdb` is this), or a
 /// [`PartialState`](crate::PartialState), of which a smaller witness is made so. Code that the source does not have was created by the
 /// execution, and is left out. Takes the time of a replay without execution; walks every changed path once, in superset mode twice.
-///
-/// [`Snapshot::witness`]: https://docs.rs/metisdb
 ///
 /// # Errors
 /// Those of the source; [`WitnessError::SlotWithoutAccount`](crate::WitnessError::SlotWithoutAccount) for changes that no state can take.

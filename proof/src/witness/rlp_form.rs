@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Witness {
-    /// Writes the RLP form of geth. Headers stand there as the lists that they are, newest first.
+    /// Writes the RLP form of geth. Headers stand there as the lists that they are.
     ///
     /// ```
     /// use metisdb_proof::Witness;
@@ -24,7 +24,7 @@ impl Witness {
     pub fn to_rlp(&self) -> Vec<u8> {
         let Self { state, codes, keys, headers } = self;
         let mut parts = Vec::new();
-        let headers: Vec<u8> = headers.iter().rev().flatten().copied().collect();
+        let headers: Vec<u8> = headers.iter().flatten().copied().collect();
         encode::list(&headers, &mut parts);
         for part in [codes, state, keys] {
             let mut items = Vec::new();
@@ -43,8 +43,7 @@ impl Witness {
     /// [`WitnessError::Form`] where the bytes are not canonical RLP of that form.
     pub fn from_rlp(bytes: &[u8]) -> Result<Self, WitnessError> {
         let mut parts = Item::only(bytes)?.list()?;
-        let mut headers = items(parts.item()?.list()?, |item| item.list().map(|_| item.encoded))?;
-        headers.reverse();
+        let headers = items(parts.item()?.list()?, |item| item.list().map(|_| item.encoded))?;
         let codes = items(parts.item()?.list()?, Item::string)?;
         let state = items(parts.item()?.list()?, Item::string)?;
         let keys = items(parts.item()?.list()?, Item::string)?;
