@@ -15,7 +15,7 @@ use metisdb_conformance::{
     hex as numbers,
     state::{State, Written},
 };
-use metisdb_execution::{Chain, Executed, Forks};
+use metisdb_execution::{Chain, Executed, Forks, metadata};
 use metisdb_revm::Base;
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -83,7 +83,9 @@ impl Test<'_> {
         let chain = Chain::new(forks, chain_id);
         let (genesis, _) = decode(self.genesis_rlp)?;
         let db = database::create(SEGMENT_BYTES)?;
-        told(db.commit(&pre.changes_since(&State::default()), Durability::Pipelined))?;
+        let mut changes = pre.changes_since(&State::default());
+        changes.set_block(metadata(&genesis.header, genesis.header.hash_slow()));
+        told(db.commit(&changes, Durability::Pipelined))?;
         let mut headers = vec![genesis.header];
         let sound = |block: &&TestBlock<'_>| block.expect_exception.is_none() && block.block_header.is_some();
         for given in self.blocks.iter().filter(sound) {
@@ -92,9 +94,10 @@ impl Test<'_> {
                 return Ok(Verdict::Skipped("a chain with forks"));
             }
             let recorder = Recorder::new(told(db.snapshot())?);
-            let executed = execute(&chain, &recorder, &block)?;
+            let mut executed = execute(&chain, &recorder, &block)?;
             let [canonical, superset] = witnesses(&recorder, &executed.changes, &headers)?;
             counts.add(&Export { block: &bytes, config, canonical, superset })?;
+            executed.changes.set_block(metadata(&block.header, block.header.hash_slow()));
             let proposal = told(Base::from(recorder).propose(&db, &executed.changes))?;
             same("the root", proposal.root(), block.header.state_root)?;
             told(proposal.commit(Durability::Pipelined))?;
