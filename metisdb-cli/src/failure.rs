@@ -16,7 +16,7 @@ Exit codes:
   2    the command line is wrong
   3    the database or a snapshot file is damaged, or something that `demo` or `bench` checks does not hold
   4    the database cannot be used: none there, locked, another format, no space, an I/O error
-  5    an import, an export, a demonstration or a proof is refused: a wrong file, another root than expected, a place that is taken
+  5    an import, an export, a demonstration, a proof or a witness is refused: a wrong file, another root than expected, a place that is taken
   130  interrupted";
 
 /// What was asked for is not there.

@@ -1,6 +1,6 @@
 //! The program `metisdb`: makes a database of a genesis state, and looks into databases.
 //!
-//! `init`, `import`, `snapshot`, `demo` and `bench` write, and only where nothing is; everything else reads. `failure::EXIT_CODES` lists the exit codes.
+//! `init`, `import`, `snapshot`, `witness export`, `demo` and `bench` write, and only where nothing is; everything else reads. `failure::EXIT_CODES` lists the exit codes.
 
 mod bench;
 mod check;
@@ -22,6 +22,7 @@ mod root;
 mod snapshot;
 mod target;
 mod versions;
+mod witness;
 mod workplace;
 
 use std::{io, process::ExitCode};
@@ -32,7 +33,7 @@ use crate::{failure::Failure, output::Answer};
 
 /// Makes a MetisDB database of a genesis state, or looks into one, beside its writer or without one.
 ///
-/// `init`, `import`, `snapshot`, `demo` and `bench` write, and only where nothing is; everything else reads.
+/// `init`, `import`, `snapshot`, `witness export`, `demo` and `bench` write, and only where nothing is; everything else reads.
 #[derive(Debug, Parser)]
 #[command(name = "metisdb", version, after_help = failure::EXIT_CODES)]
 struct Cli {
@@ -70,6 +71,12 @@ enum Command {
         #[command(subcommand)]
         what: snapshot::What,
     },
+    /// What the replay of a block needs of the state before it: exports it, looks at it, replays the block.
+    Witness {
+        /// What is to be done.
+        #[command(subcommand)]
+        what: witness::What,
+    },
     /// Shows in a minute or two, on a new database, what it does, and checks that it is right.
     Demo(demo::DemoArguments),
     /// Measures in a minute or two, on new databases, how long reads, roots, commits and opening take.
@@ -95,6 +102,7 @@ impl Command {
             Self::VerifyProof(arguments) => proof::verify(arguments),
             Self::Check(arguments) => check::check(arguments),
             Self::Snapshot { what } => snapshot::snapshot(what),
+            Self::Witness { what } => witness::witness(what),
             Self::Demo(arguments) => demo::demo(arguments),
             Self::Bench(arguments) => bench::bench(arguments),
             Self::DemoCommitter(arguments) => demo::commit_until_killed(arguments).map(|never| match never {}),
@@ -114,6 +122,7 @@ impl Command {
             Self::VerifyProof(arguments) => arguments.json,
             Self::Check(arguments) => arguments.target.json,
             Self::Snapshot { what } => what.json(),
+            Self::Witness { what } => what.json(),
             Self::Demo(arguments) => arguments.json,
             Self::Bench(arguments) => arguments.json,
             Self::DemoCommitter(_) | Self::BenchWriter(_) => false,

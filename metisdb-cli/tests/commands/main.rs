@@ -8,6 +8,7 @@ mod reading;
 mod refusing;
 mod snapshots;
 mod stopping;
+mod witnesses;
 
 use std::{
     fs,

@@ -1,0 +1,75 @@
+//! The forms of a witness in files (`spec/witness.md`).
+
+use std::{fs, io, path::Path};
+
+use alloy_primitives::hex;
+use clap::ValueEnum;
+use metisdb::proof::Witness;
+
+use super::block::read_bytes;
+use crate::failure::Failure;
+
+/// How a witness is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// One file: the object that `debug_executionWitness` answers.
+    Json,
+    /// One file: geth's RLP, as it is.
+    Rlp,
+    /// A folder with a file for each preimage: 0x, its key, .txt.
+    Files,
+    /// The same in folders by the first four digits of the key, as op-program has it.
+    Directory,
+}
+
+/// Writes it where nothing is. Returns the bytes.
+pub(super) fn write(witness: &Witness, form: Form, path: &Path) -> Result<u64, Failure> {
+    let written = match form {
+        Form::Json => {
+            let json = serde_json::to_vec(witness).expect("bytes, in arrays");
+            write_new(path, &json)
+        }
+        Form::Rlp => write_new(path, &witness.to_rlp()),
+        Form::Files | Form::Directory => write_preimages(witness, form, path),
+    };
+    written.map_err(Failure::system("write", path))
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<u64> {
+    let mut file = fs::File::create_new(path)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()?;
+    Ok(bytes.len() as u64)
+}
+
+fn write_preimages(witness: &Witness, form: Form, folder: &Path) -> io::Result<u64> {
+    fs::create_dir(folder)?;
+    let mut bytes = 0;
+    for (key, value) in witness.preimages() {
+        let key = hex::encode(key);
+        let file = if form == Form::Directory {
+            let (first, rest) = key.split_at(4);
+            fs::create_dir_all(folder.join(first))?;
+            folder.join(first).join(format!("{rest}.txt"))
+        } else {
+            folder.join(format!("0x{key}.txt"))
+        };
+        // One may stand in two parts: a value that is the same is the same file.
+        let text = hex::encode(value);
+        fs::write(file, &text)?;
+        bytes += text.len() as u64;
+    }
+    Ok(bytes)
+}
+
+/// Reads JSON, or RLP.
+pub(super) fn read(path: &Path) -> Result<Witness, Failure> {
+    let refused = |error: String| Failure::Refused(format!("{}: {error}", path.display()));
+    let bytes = read_bytes(path)?;
+    if bytes.trim_ascii_start().starts_with(b"{") {
+        return serde_json::from_slice(&bytes).map_err(|error| {
+            refused(format!("{error}; an answer of debug_executionWitness is expected, its result alone"))
+        });
+    }
+    Witness::from_rlp(&bytes).map_err(|error| refused(format!("{error}; JSON or geth's RLP is expected")))
+}

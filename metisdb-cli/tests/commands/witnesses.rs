@@ -1,0 +1,173 @@
+//! Witnesses: exported of a database, looked at and replayed without it.
+
+use std::{fs, path::PathBuf};
+
+use alloy_consensus::{Block, BlockBody, Header, TxEnvelope};
+use alloy_eips::{
+    eip4788::BEACON_ROOTS_ADDRESS,
+    eip4895::{Withdrawal, Withdrawals},
+};
+use alloy_primitives::{Address, B256, U256, bytes, hex, keccak256};
+use metisdb::{
+    Account, Changes, Durability, Options,
+    proof::{Witness, preimage_key},
+};
+use metisdb_execution::{Chain, Forks};
+use metisdb_revm::Base;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{ABSENT, REFUSED, UNUSABLE, fails, json_of, text};
+
+/// A database behind whose version 1 a block follows, and files with the block and its parent's header.
+struct World {
+    folder: TempDir,
+    block: Block<TxEnvelope>,
+}
+
+/// The block has withdrawals, one to an account that does not exist, and a system call that reads and sets slots.
+fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Options::new().create(folder.path().join("db")).unwrap();
+    // The slot of the time takes what it is called with.
+    let code = bytes!("5f35425500");
+    let contract = Account { nonce: 1, code_hash: keccak256(&code), ..Account::default() };
+    let mut changes = Changes::new();
+    changes.set_code(contract.code_hash, code).set_account(BEACON_ROOTS_ADDRESS, contract);
+    for number in 1..=50 {
+        changes.set_storage(BEACON_ROOTS_ADDRESS, U256::from(number), U256::from(number));
+        changes
+            .set_account(Address::repeat_byte(number), Account { balance: U256::from(number), ..Account::default() });
+    }
+    db.commit(&changes, Durability::Durable).unwrap();
+    let snapshot = db.snapshot().unwrap();
+    let parent = Header {
+        number: 7,
+        timestamp: 1_000,
+        state_root: snapshot.root().unwrap(),
+        gas_limit: 30_000_000,
+        base_fee_per_gas: Some(7),
+        excess_blob_gas: Some(0),
+        blob_gas_used: Some(0),
+        withdrawals_root: Some(B256::ZERO),
+        parent_beacon_block_root: Some(B256::ZERO),
+        ..Header::default()
+    };
+    let chain = Chain::new(Forks::named("Cancun").unwrap(), 1);
+    let mut header = chain.next_header(&parent, parent.hash_slow(), 1_012);
+    header.parent_beacon_block_root = Some(B256::repeat_byte(0x42));
+    let withdrawal = |byte| Withdrawal { address: Address::repeat_byte(byte), amount: 5, ..Withdrawal::default() };
+    let withdrawals = Some(Withdrawals::new(vec![withdrawal(9), withdrawal(0xee)]));
+    let mut block = Block { header, body: BlockBody { withdrawals, ..BlockBody::default() } };
+    let executed = chain.execute(Base::from(snapshot.clone()), &block, &[]).unwrap();
+    let root = db.propose(&snapshot, &executed.changes).unwrap().root();
+    chain.seal(&mut block, &executed, root);
+    db.close().unwrap();
+    fs::write(folder.path().join("parent"), hex::encode_prefixed(alloy_rlp::encode(&parent))).unwrap();
+    fs::write(folder.path().join("block"), alloy_rlp::encode(&block)).unwrap();
+    World { folder, block }
+}
+
+impl World {
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn export(&self, form: &str, out: &str) -> Vec<String> {
+        let [db, block, parent, out] = ["db", "block", "parent", out].map(|name| self.path(name));
+        let rules = ["--forks", "Cancun", "--form", form].map(str::to_owned);
+        let files = ["witness", "export", "--db", &db, "--block", &block, "--headers", &parent, "--out", &out];
+        [&files.map(str::to_owned)[..], &rules].concat()
+    }
+
+    fn replay(&self, witness: &str) -> Vec<String> {
+        let [witness, block] = [witness, "block"].map(|name| self.path(name));
+        ["witness", "replay", &witness, "--block", &block, "--forks", "Cancun"].map(str::to_owned).to_vec()
+    }
+
+    fn verify(&self, witness: &str, parent: B256) -> Vec<String> {
+        ["witness", "verify", &self.path(witness), "--parent", &parent.to_string()].map(str::to_owned).to_vec()
+    }
+}
+
+fn borrowed(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
+/// Files below a folder, with what they hold.
+fn files(folder: PathBuf) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(path));
+        } else {
+            found.push((path.clone(), fs::read_to_string(path).unwrap()));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_block_is_replayed_from_what_was_exported() {
+    let world = world();
+    let header = &world.block.header;
+    for form in ["json", "rlp"] {
+        let exported = json_of(&borrowed(&world.export(form, form)));
+        assert_eq!((&exported["version"], &exported["codes"], &exported["headers"]), (&json!(1), &json!(1), &json!(1)));
+        let replayed = json_of(&borrowed(&world.replay(form)));
+        assert_eq!(replayed["hash"], json!(header.hash_slow().to_string()));
+        assert_eq!(replayed["state_root"], json!(header.state_root.to_string()));
+        let verified = json_of(&borrowed(&world.verify(form, header.parent_hash)));
+        assert_eq!(verified["accounts"], json!({ "present": 2, "absent": 1 }));
+        assert!(text(&borrowed(&world.verify(form, header.parent_hash))).contains("2 proven to exist, 1 not to"));
+    }
+    let shown = text(&borrowed(&[world.export("json", "superset"), vec!["--superset".into()]].concat()));
+    assert!(shown.contains("version") && shown.contains("nodes"), "{shown}");
+    assert!(text(&borrowed(&world.replay("superset"))).contains(&header.state_root.to_string()));
+}
+
+#[test]
+fn preimages_stand_under_their_keys() {
+    let world = world();
+    text(&borrowed(&world.export("rlp", "rlp")));
+    let witness = Witness::from_rlp(&fs::read(world.path("rlp")).unwrap()).unwrap();
+    for (form, first, rest) in [("files", "0x", ""), ("directory", "", "/")] {
+        text(&borrowed(&world.export(form, form)));
+        let found = files(world.path(form).into());
+        assert_eq!(found.len(), witness.preimages().count());
+        for (path, content) in found {
+            let key = hex::encode(preimage_key(&hex::decode(&content).unwrap()));
+            let name = format!("/{form}/{first}{}{rest}{}.txt", &key[..4], &key[4..]);
+            assert!(path.to_str().unwrap().ends_with(&name), "{name}: {path:?}");
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let world = world();
+    text(&borrowed(&world.export("json", "json")));
+    let taken = fails(&borrowed(&world.export("json", "json")), UNUSABLE);
+    assert!(taken.contains("json"), "{taken}");
+    let whole: Value = serde_json::from_slice(&fs::read(world.path("json")).unwrap()).unwrap();
+    for index in 0..whole["state"].as_array().unwrap().len() {
+        let mut less = whole.clone();
+        less["state"].as_array_mut().unwrap().remove(index);
+        fs::write(world.path("less"), less.to_string()).unwrap();
+        let refused = fails(&borrowed(&world.replay("less")), REFUSED);
+        assert!(refused.contains("less"), "{refused}");
+    }
+    fails(&borrowed(&world.verify("json", B256::ZERO)), REFUSED);
+    fails(&borrowed(&world.verify("block", world.block.header.parent_hash)), REFUSED);
+    let older = [world.export("json", "older"), vec!["--version".into(), "0".into()]].concat();
+    let refused = fails(&borrowed(&older), REFUSED);
+    assert!(refused.contains("--version"), "{refused}");
+    let missing = [world.export("json", "older"), vec!["--version".into(), "9".into()]].concat();
+    fails(&borrowed(&missing), ABSENT);
+    let mut wrong = world.export("json", "wrong");
+    let place = wrong.iter().position(|argument| *argument == world.path("parent")).unwrap();
+    wrong[place] = world.path("block");
+    let refused = fails(&borrowed(&wrong), REFUSED);
+    assert!(refused.contains("RLP is expected"), "{refused}");
+}
