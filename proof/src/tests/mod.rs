@@ -7,6 +7,7 @@ mod oracle;
 mod partial;
 mod refusals;
 mod rlp;
+mod storage_roots;
 mod tries;
 mod witness;
 
