@@ -69,8 +69,15 @@ pub fn unpack(path: &Path, dictionary: Option<&Path>) -> Vec<u8> {
 /// # Panics
 /// If cargo cannot tell. It downloads what is missing, once.
 pub fn package(name: &str) -> PathBuf {
+    package_of(Path::new(env!("CARGO_MANIFEST_DIR")), name)
+}
+
+/// The same of a package that another crate names in its feature `data`.
+///
+/// # Panics
+/// As [`package`].
+pub fn package_of(krate: &Path, name: &str) -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let output = Command::new(cargo)
         .args([
             "metadata",
@@ -80,7 +87,7 @@ pub fn package(name: &str) -> PathBuf {
             "--features=data",
             "--manifest-path",
         ])
-        .arg(manifest)
+        .arg(krate.join("Cargo.toml"))
         .output()
         .unwrap_or_else(|error| panic!("cargo metadata: {error}"));
     let told = String::from_utf8_lossy(&output.stderr);

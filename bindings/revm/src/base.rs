@@ -103,8 +103,10 @@ impl Base {
 
     /// Code was read from a cache.
     pub(crate) fn note_code(&self, code_hash: &B256) {
-        if let Self::Recorder(recorder) = self {
-            recorder.note_code(code_hash);
+        match self {
+            Self::Recorder(recorder) => recorder.note_code(code_hash),
+            Self::Stateless(state) => state.note_code(code_hash),
+            Self::Snapshot(_) | Self::Proposal(_) => {}
         }
     }
 

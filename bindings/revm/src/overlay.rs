@@ -126,7 +126,10 @@ macro_rules! overlay {
             }
 
             fn code_by_hash_ref(&self, code_hash: B256) -> Result<Bytecode, ReadError> {
-                self.stage.code(&code_hash).map_or_else(|| self.reader.code_by_hash_ref(code_hash), Ok)
+                let Some(code) = self.stage.code(&code_hash) else { return self.reader.code_by_hash_ref(code_hash) };
+                // Accounts of the stage come with their code: this is asked for one below, whose code happens to be known.
+                self.reader.base().note_code(&code_hash);
+                Ok(code)
             }
 
             fn storage_ref(&self, address: Address, index: U256) -> Result<U256, ReadError> {

@@ -87,6 +87,7 @@ macro_rules! line_tests {
                 assert_eq!(alone.changes().unwrap(), changes);
                 assert_eq!(stateless.state().root_after(&changes.by_account()), Ok(root));
                 assert_eq!(stateless.failure(), None);
+                assert_eq!(stateless.accessed(), recorder.accessed());
 
                 let missing = WitnessError::MissingBlockHash { number: 9 };
                 let error = alone.block_hash(9).unwrap_err();
@@ -98,6 +99,34 @@ macro_rules! line_tests {
 
                 let nothing = Stateless::new(PartialState::of_root(&Witness::default(), snapshot.root().unwrap()));
                 assert!(StateReader::new(nothing.clone()).basic_ref(CONTRACT).is_err() && nothing.failure().is_some());
+            }
+
+            /// Code of an account that a block only reads was not noted when the block had created a contract of the same code before, which
+            /// was told from memory. Who replays and keeps code by account looks for it in the witness, and did not find it.
+            #[test]
+            fn code_that_the_block_creates_is_noted_when_it_is_read_of_another_account() {
+                let (db, _folder) = database();
+                let snapshot = db.snapshot().unwrap();
+                let recorder = Recorder::new(snapshot.clone());
+                let mut overlay = Overlay::new(StateReader::new(recorder.clone()), EmptyAccounts::Removed);
+                let mut created = touched(1, &[]);
+                created.status |= AccountStatus::Created;
+                created.info.code_hash = keccak256(CODE);
+                created.info.code = Some(Bytecode::new_raw(Bytes::from_static(CODE)));
+                overlay.commit(state([(OTHER, created)]));
+                assert!(overlay.basic(OTHER).unwrap().unwrap().code.is_some());
+                let changes = overlay.changes().unwrap();
+                let codes = || recorder.witness(&changes, WitnessMode::Canonical).unwrap().codes;
+                assert_eq!(codes(), Vec::<Bytes>::new(), "what the block creates is not in the state before it");
+
+                let info = overlay.basic(CONTRACT).unwrap().unwrap();
+                assert_eq!(info.code, None);
+                assert_eq!(overlay.code_by_hash(info.code_hash).unwrap().original_byte_slice(), CODE);
+                assert_eq!(codes(), [Bytes::from_static(CODE)]);
+
+                let stateless = Stateless::new(PartialState::of_root(&Witness::default(), snapshot.root().unwrap()));
+                StateReader::new(stateless.clone()).code_by_hash_ref(info.code_hash).unwrap_err();
+                assert_eq!(stateless.accessed().codes, [info.code_hash].into(), "also where it fails");
             }
 
             #[test]

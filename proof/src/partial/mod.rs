@@ -106,6 +106,17 @@ impl PartialState {
         self.state().root_after(changes)
     }
 
+    /// The root of an account's storage that the changes lead to; [`EMPTY_ROOT`] where the account has none or does not exist then.
+    ///
+    /// # Errors
+    /// As for [`PartialState::root_after`].
+    pub fn storage_root_after(&self, address: &Address, changes: &StateChanges) -> Result<B256, WitnessError> {
+        match changes.get(address) {
+            Some(change) => self.state().storage_root_after(address, change),
+            None => self.storage_root(address),
+        }
+    }
+
     fn state(&self) -> State<'_, Self> {
         State { source: self, root: self.root }
     }

@@ -49,7 +49,7 @@ impl<S: Source> State<'_, S> {
     pub(crate) fn root_after(&self, changes: &StateChanges) -> Result<B256, S::Error> {
         let mut accounts = Vec::with_capacity(changes.len());
         for (address, change) in changes {
-            if let Some(value) = self.account_after(address, change)? {
+            if let Some(value) = self.leaf_after(address, change)? {
                 accounts.push(Change::of(address.as_slice(), value));
             }
         }
@@ -71,8 +71,20 @@ impl<S: Source> State<'_, S> {
         self.accounts().root_after(removed).map(|_| ())
     }
 
+    /// The root of an account's storage after a change of it.
+    pub(crate) fn storage_root_after(&self, address: &Address, change: &AccountChange) -> Result<B256, S::Error> {
+        Ok(self.account_after(address, change)?.map_or(EMPTY_ROOT, |(_, root)| root))
+    }
+
     /// The new value of an account's leaf, `Some(None)` where there is none any more; `None` if nothing becomes of it.
-    fn account_after(&self, address: &Address, change: &AccountChange) -> Result<Option<Option<Vec<u8>>>, S::Error> {
+    fn leaf_after(&self, address: &Address, change: &AccountChange) -> Result<Option<Option<Vec<u8>>>, S::Error> {
+        let account = self.account_after(address, change)?;
+        let is_absent = account.is_none() && change.fields != Fields::Deleted;
+        Ok((!is_absent).then(|| account.map(|(account, root)| encode_account(&account, root))))
+    }
+
+    /// The account and the root of its storage after a change of it.
+    fn account_after(&self, address: &Address, change: &AccountChange) -> Result<Option<(Account, B256)>, S::Error> {
         let AccountChange { fields, wiped, slots } = change;
         let before = match fields {
             Fields::Deleted => None,
@@ -87,11 +99,11 @@ impl<S: Source> State<'_, S> {
             if slots.values().any(|value| !value.is_zero()) {
                 return Err(WitnessError::SlotWithoutAccount { address: *address }.into());
             }
-            return Ok((*fields == Fields::Deleted).then_some(None));
+            return Ok(None);
         };
         let storage_root = before.filter(|_| !wiped).map_or(EMPTY_ROOT, |(_, root)| root);
         let storage_root = self.storage(address, storage_root).root_after(slot_changes(slots.iter()))?;
-        Ok(Some(Some(encode_account(&account, storage_root))))
+        Ok(Some((account, storage_root)))
     }
 
     fn accounts(&self) -> PartialTrie<'_, S> {

@@ -10,6 +10,7 @@ mod partial;
 mod ranges;
 mod refusals;
 mod rlp;
+mod storage_roots;
 mod tries;
 mod witness;
 

@@ -26,11 +26,11 @@ const FEW: usize = 4;
 /// Of more changes, so many orders.
 const ORDERS: usize = 6;
 
-type Known = BTreeMap<B256, Bytes>;
+pub(super) type Known = BTreeMap<B256, Bytes>;
 type Changes = BTreeMap<B256, Option<Vec<u8>>>;
 
 /// The root of a trie and all its nodes that do not stand inside others, by the oracle.
-fn all_nodes(entries: &Entries) -> (B256, Known) {
+pub(super) fn all_nodes(entries: &Entries) -> (B256, Known) {
     let targets = entries.keys().map(Nibbles::unpack).collect();
     let mut builder = HashBuilder::default().with_proof_retainer(ProofRetainer::new(targets));
     for (path, value) in entries {
