@@ -100,7 +100,7 @@ impl Auditor<'_> {
         self.expect(own, references.first())?;
         let mut start = own.prefix;
         (0..loaded.prefix.len()).for_each(|index| start.push(loaded.prefix.get(index)));
-        for (nibble, child) in loaded.children.iter() {
+        for (nibble, child) in loaded.children.view().iter() {
             let mut prefix = start;
             prefix.push(nibble);
             waiting.push(Waiting { child, birth: loaded.birth, prefix, account: own.account, is_top: false });

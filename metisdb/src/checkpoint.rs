@@ -261,7 +261,7 @@ fn reference_of(link: &Link) -> TopReference {
         Link::Leaf(leaf) => TopReference::Leaf(leaf.key),
         Link::Branch(NodeRef::Arena(place)) => TopReference::Branch(*place),
         Link::Branch(NodeRef::Memory(branch)) => {
-            branch.written.planned().map_or(TopReference::Nothing, TopReference::Branch)
+            branch.written().planned().map_or(TopReference::Nothing, TopReference::Branch)
         }
     }
 }

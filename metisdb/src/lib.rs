@@ -12,7 +12,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `error`, `types`, `changes`, `layout`, `key`, `prefetch`, `probe`, `sync` | plain values, keyed hashes, small helps |
+//! | `error`, `types`, `changes`, `layout`, `key`, `anonymous`, `prefetch`, `probe`, `sync` | plain values, keyed hashes, small helps |
 //! | `storage` | the seam: real files and maps, the simulated disk; the only place that knows the operating system |
 //! | `log` | the truth: records, frames, segments; appending and sequential reading |
 //! | `index` | from a key's hash to its newest record |
@@ -34,6 +34,7 @@ compile_error!("MetisDB needs a Unix: Linux for production, others for developme
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little")))]
 compile_error!("MetisDB needs a 64-bit little-endian target");
 
+mod anonymous;
 mod audit;
 mod changes;
 mod check;

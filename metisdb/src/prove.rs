@@ -207,7 +207,7 @@ impl Prover<'_> {
             collected.list(branch);
             let listed = question.lists_below(&prefix);
             for nibble in (0..16).rev().filter(|nibble| listed & 1 << nibble != 0) {
-                if let Some(child) = loaded.children.get(nibble) {
+                if let Some(child) = loaded.children.view().get(nibble) {
                     waiting.push((prefix.joined(nibble, &Nibbles::EMPTY), child, loaded.birth));
                 }
             }

@@ -226,7 +226,7 @@ pub(crate) fn count_pages(arena: &Arena, trie: &Trie, sequence: u64) -> Result<P
                     pages.add(place, loaded.bytes);
                 }
                 let below = depth + loaded.prefix.len() + 1;
-                waiting.extend(loaded.children.iter().map(|(_, child)| (child, loaded.birth, below)));
+                waiting.extend(loaded.children.view().iter().map(|(_, child)| (child, loaded.birth, below)));
             }
         }
     }

@@ -13,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
 };
 
 use alloy_primitives::B256;
@@ -31,6 +32,12 @@ use crate::{
         walk,
     },
 };
+
+/// Retired branches whose memory is on its way while one is dealt with.
+const PREFETCHED: usize = 16;
+
+/// Nodes from which on it is worth a thread to free them.
+const FREED_ASIDE: usize = 4096;
 
 /// What a hold is for: a sequence, and the version of the snapshot on whose behalf.
 type Held = (u64, u64);
@@ -155,6 +162,7 @@ impl Tries {
         let sequence = current.sequence;
         let hold = Hold::new(&self.holds, (sequence, version));
         let held = Arc::new(HeldTrie { trie: new.trie, hold });
+        let retired = new.retired.len();
         self.retire(&mut current, new.retired, new.memory_bytes, sequence);
         current.kept.insert(version, held);
         // A snapshot of the version before may have been chosen and not registered yet: it stays for one more commit.
@@ -162,8 +170,17 @@ impl Tries {
         let is_needed = |own: &u64| *own + 1 >= version || pinned.contains(own);
         let unneeded: Vec<_> = current.kept.extract_if(.., |own, _| !is_needed(own)).collect();
         drop(current);
-        // Freeing many nodes takes a while.
-        drop(unneeded);
+        self.free(unneeded, retired);
+    }
+
+    /// Lets go of tries at once, and frees their nodes, about so many: where they are many, beside what the caller goes on with.
+    fn free(&self, unneeded: Vec<(u64, Arc<HeldTrie>)>, nodes: usize) {
+        let tries = unneeded.into_iter().filter_map(|(_, held)| Arc::into_inner(held).map(|held| held.trie));
+        let tries: Vec<Arc<Trie>> = tries.collect();
+        if self.threads > 1 && nodes >= FREED_ASIDE {
+            // Without a thread, the closure is dropped here with all that it has.
+            let _ = thread::Builder::new().name("metisdb-free".into()).spawn(move || drop(tries));
+        }
     }
 
     /// All tries before turned out to be wrong: that of the newest version was made without them. Called under the commit lock, before
@@ -204,17 +221,20 @@ impl Tries {
     fn retire(&self, current: &mut Current, retired: Vec<Retired>, memory_bytes: u64, sequence: u64) {
         let mut pages = self.arena.pages.lock();
         current.unwritten_bytes += memory_bytes;
-        for node in retired {
+        for (index, node) in retired.iter().enumerate() {
+            if let Some(Retired::Unwritten(ahead)) = retired.get(index + PREFETCHED) {
+                ahead.prefetch();
+            }
             match node {
-                Retired::Written(place, bytes) => pages.retire(place, bytes, sequence),
-                Retired::Unwritten(branch) => match branch.written.place() {
+                Retired::Written(place, bytes) => pages.retire(*place, *bytes, sequence),
+                Retired::Unwritten(branch) => match branch.written().place() {
                     Some(place) => {
-                        pages.retire(place, node_bytes(&branch.prefix, &branch.children), sequence);
+                        pages.retire(place, node_bytes(branch.view()), sequence);
                     }
                     None => {
                         current.unwritten_bytes = current.unwritten_bytes.saturating_sub(branch.memory_bytes() as u64);
                         if let Some(meanwhile) = &mut current.retired_meanwhile {
-                            meanwhile.push((sequence, Retired::Unwritten(branch)));
+                            meanwhile.push((sequence, node.clone()));
                         }
                     }
                 },
@@ -272,7 +292,7 @@ impl Tries {
         // What was retired meanwhile was taken off then: not once more with what was written.
         for (_, retired) in &meanwhile {
             if let Retired::Unwritten(branch) = retired
-                && branch.written.planned().is_some()
+                && branch.written().planned().is_some()
             {
                 current.unwritten_bytes += branch.memory_bytes() as u64;
             }
@@ -281,15 +301,15 @@ impl Tries {
         let places: Vec<(Place, usize)> = written.places().collect();
         for (node, (place, bytes)) in written.nodes.iter().zip(places) {
             pages.add(place, bytes);
-            node.written.settle();
+            node.written().settle();
             current.unwritten_bytes = current.unwritten_bytes.saturating_sub(node.memory_bytes() as u64);
         }
         for (sequence, retired) in meanwhile {
             if let Retired::Unwritten(branch) = retired
-                && let Some(place) = branch.written.place()
+                && let Some(place) = branch.written().place()
                 && !probe::skip("retire-meanwhile")
             {
-                pages.retire(place, node_bytes(&branch.prefix, &branch.children), sequence);
+                pages.retire(place, node_bytes(branch.view()), sequence);
             }
         }
     }

@@ -110,9 +110,7 @@ pub fn node(bytes: &[u8]) {
 
 fn encode_node(node: &Node, place: Place) -> Vec<u8> {
     let mut out = Vec::new();
-    bytes::encode(&mut out, place, node.birth, (&node.prefix, &node.children), |_| {
-        unreachable!("it was read from bytes")
-    });
+    bytes::encode(&mut out, place, node.birth, node.view(), |_| unreachable!("it was read from bytes"));
     out
 }
 

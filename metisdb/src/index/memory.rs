@@ -8,10 +8,9 @@ use std::{
     ptr::{self, NonNull},
 };
 
-use memmap2::{MmapOptions, MmapRaw};
-
 use super::entry::Entry;
 use crate::{
+    anonymous::AnonymousMap,
     probe,
     sync::{self, AtomicPtr, AtomicU64, Mutex, Ordering},
 };
@@ -34,8 +33,6 @@ const MAP_FROM_BYTES: usize = 128 << 10;
 
 /// Chunks from this size on are aligned for huge pages.
 const HUGE_FROM_BYTES: usize = 4 << 20;
-
-const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// One cache line of eight entries.
 #[derive(Debug, Default)]
@@ -126,7 +123,7 @@ enum Block {
     /// A small one, from the heap.
     Heap { start: NonNull<Line>, layout: Layout },
     /// A large one, of its own map, which the system fills with zeroed pages on first touch.
-    Map { start: NonNull<Line>, _map: MmapRaw },
+    Map(AnonymousMap),
 }
 
 // SAFETY: a block owns its memory alone, whichever thread holds it; it gives out only the address,
@@ -155,27 +152,17 @@ impl Block {
         Ok(Self::Heap { start, layout })
     }
 
+    /// The system's memory is aligned enough for lines.
     fn map(bytes: usize) -> io::Result<Self> {
-        let huge = bytes >= HUGE_FROM_BYTES;
-        let slack = if huge { HUGE_PAGE_BYTES } else { 0 };
-        // Reserved far ahead and seldom filled, it is not to count as memory before it is touched.
-        let map = MmapOptions::new().len(bytes + slack).no_reserve_swap().map_anon()?;
-        #[cfg(target_os = "linux")]
-        if huge {
-            // Only a hint: without huge pages the table is slower, not wrong.
-            let _ = map.advise(memmap2::Advice::HugePage);
-        }
-        let map = MmapRaw::from(map);
-        let memory = map.as_mut_ptr();
-        let skip = if huge { memory.addr().next_multiple_of(HUGE_PAGE_BYTES) - memory.addr() } else { 0 };
-        // `skip` is below the slack, so `bytes` bytes are left; a page is aligned enough for lines.
-        let start = NonNull::new(memory.wrapping_add(skip).cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self::Map { start, _map: map })
+        let map =
+            if bytes >= HUGE_FROM_BYTES { AnonymousMap::of_huge_pages(bytes)? } else { AnonymousMap::new(bytes)? };
+        Ok(Self::Map(map))
     }
 
     fn start(&self) -> NonNull<Line> {
         match self {
-            Self::Heap { start, .. } | Self::Map { start, .. } => *start,
+            Self::Heap { start, .. } => *start,
+            Self::Map(map) => map.start().cast(),
         }
     }
 }
@@ -193,6 +180,7 @@ impl Drop for Block {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::anonymous::HUGE_PAGE_BYTES;
 
     #[test]
     fn lines_are_zeroed_distinct_and_stay() {

@@ -182,10 +182,10 @@ impl FromLog<'_> {
         self.memory_bytes += updated.memory_bytes as u64;
         for retired in updated.retired {
             match retired {
-                update::Retired::Unwritten(branch) => match branch.written.place() {
+                update::Retired::Unwritten(branch) => match branch.written().place() {
                     None => self.memory_bytes = self.memory_bytes.saturating_sub(branch.memory_bytes() as u64),
                     Some(place) => {
-                        let bytes = node_bytes(&branch.prefix, &branch.children);
+                        let bytes = node_bytes(branch.view());
                         self.arena.pages.lock().retire(place, bytes, 0);
                     }
                 },

@@ -302,14 +302,14 @@ fn forge(sample: &Sample, number: u64, edit: impl FnOnce(&mut Node, Place)) -> A
     };
     let nibble = alloy_primitives::keccak256(address(number))[0] >> 4;
     let top = load(top);
-    assert_eq!((top.children.mask(), top.prefix.len()), (0xffff, 0));
-    let Some(Link::Branch(NodeRef::Arena(place))) = top.children.get(nibble).map(|child| child.link) else {
+    assert_eq!((top.children.view().mask(), top.prefix.len()), (0xffff, 0));
+    let Some(Link::Branch(NodeRef::Arena(place))) = top.children.view().get(nibble).map(|child| child.link) else {
         panic!("a branch below the topmost one")
     };
     let mut node = load(place);
     edit(&mut node, place);
     let mut out = Vec::new();
-    bytes::encode(&mut out, place, node.birth, (&node.prefix, &node.children), |_| panic!("read from the arena"));
+    bytes::encode(&mut out, place, node.birth, node.view(), |_| panic!("read from the arena"));
     let name = arena::file_name(place.get() / EXTENT_BYTES);
     let mut file = disk.file_bytes(&name).unwrap();
     let offset = (place.get() % EXTENT_BYTES) as usize;
@@ -339,9 +339,9 @@ fn a_wrong_node_with_a_sound_checksum_does_not_change_the_root() {
     let changed = (0..300).find(|number| mix(VERSIONS << 32 | number).is_multiple_of(6)).unwrap();
     let disk = forge(&sample, changed, |node, _| {
         // Both ends, so that one of them is not on the way to what changes.
-        let mask = node.children.mask();
+        let mask = node.children.view().mask();
         for (nibble, wrong) in [(mask.trailing_zeros() as u8, 1), (mask.ilog2() as u8, 2)] {
-            let child = node.children.get(nibble).unwrap();
+            let child = node.children.view().get(nibble).unwrap();
             let child = Child { reference: Reference::hash(B256::repeat_byte(wrong)), ..child };
             node.children.set(nibble, Some(child));
         }
@@ -355,7 +355,7 @@ fn a_wrong_node_with_a_sound_checksum_does_not_change_the_root() {
 fn a_sound_node_that_leads_too_deep_is_damage() {
     let sample = Sample::new(300, 12, 0);
     let to_itself = |node: &mut Node, place: Place| {
-        let children: Vec<(u8, Child)> = node.children.iter().collect();
+        let children: Vec<(u8, Child)> = node.children.view().iter().collect();
         for (nibble, child) in children {
             node.children.set(nibble, Some(Child { link: Link::Branch(NodeRef::Arena(place)), ..child }));
         }

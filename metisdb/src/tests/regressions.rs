@@ -908,8 +908,8 @@ fn a_full_disk_does_not_keep_a_database_without_trie_closed() {
 /// Memory of the nodes under a child that are not in the arena.
 fn unwritten(child: &Child) -> u64 {
     match &child.link {
-        Link::Branch(NodeRef::Memory(branch)) if branch.written.place().is_none() => {
-            branch.memory_bytes() as u64 + branch.children.iter().map(|(_, child)| unwritten(&child)).sum::<u64>()
+        Link::Branch(NodeRef::Memory(branch)) if branch.written().place().is_none() => {
+            branch.memory_bytes() as u64 + branch.children().iter().map(|(_, child)| unwritten(&child)).sum::<u64>()
         }
         Link::Branch(_) => 0,
         Link::Leaf(leaf) => leaf.storage.as_deref().map_or(0, unwritten),

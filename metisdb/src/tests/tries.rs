@@ -419,7 +419,7 @@ impl Tally {
                     let length = loaded.prefix.len();
                     nibbles.extend((0..length).map(|at| loaded.prefix.get(at)));
                     self.long += u64::from(length > LONG);
-                    for (nibble, child) in loaded.children.iter() {
+                    for (nibble, child) in loaded.children.view().iter() {
                         self.embedded += u64::from(child.reference.as_hash().is_none());
                         let below = [nibbles.as_slice(), &[nibble]].concat();
                         waiting.push((child, loaded.birth, storage, below));

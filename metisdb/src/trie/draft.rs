@@ -96,12 +96,12 @@ impl Draft {
     /// A draft with the children of a branch of the old trie.
     pub(crate) fn of(tier: Tier, depth: usize, prefix: Nibbles, loaded: Loaded) -> Self {
         let Loaded { children, birth, .. } = loaded;
-        Self { tier, depth, prefix, mask: children.mask(), children, pending: Vec::new(), birth }
+        Self { tier, depth, prefix, mask: children.view().mask(), children, pending: Vec::new(), birth }
     }
 
     /// The clean child at a nibble, with the latest birth of what is below.
     pub(crate) fn clean(&self, nibble: u8) -> Option<(Child, u32)> {
-        self.children.get(nibble).map(|child| (child, self.birth))
+        self.children.view().get(nibble).map(|child| (child, self.birth))
     }
 
     /// Says what will stand at a nibble. Once for each.
@@ -133,7 +133,7 @@ impl Draft {
         let nibble = self.mask.trailing_zeros() as u8;
         let slot = match self.pending.first() {
             Some((_, pending)) => Slot::from(*pending),
-            None => self.children.get(nibble).map_or(Slot::Empty, Slot::Clean),
+            None => self.children.view().get(nibble).map_or(Slot::Empty, Slot::Clean),
         };
         (nibble, slot, self.birth)
     }
@@ -369,7 +369,7 @@ impl<'a> Drafts<'a> {
             let references = self.commitment.branches(&views);
             for ((number, branch), reference) in level.into_iter().zip(branches).zip(references) {
                 self.memory_bytes += branch.memory_bytes();
-                let link = Link::Branch(NodeRef::Memory(Arc::new(branch)));
+                let link = Link::Branch(NodeRef::Memory(branch));
                 self.made[number as usize] = Some(Child { reference, link });
             }
         }

@@ -54,7 +54,7 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// What hashing needs of it.
     pub(crate) fn view(&self) -> BranchView<'_> {
-        BranchView { prefix: &self.prefix, children: &self.children }
+        BranchView { prefix: &self.prefix, children: self.children.view() }
     }
 
     /// Reads a branch that `depth` nibbles lead to, whose birth is at most `birth` if it is in the arena.
@@ -65,7 +65,7 @@ impl Loaded {
     pub(crate) fn read(arena: &Arena, node: &NodeRef, birth: u32, depth: usize) -> Result<Self> {
         match node {
             NodeRef::Memory(branch) => {
-                Ok(Self { prefix: branch.prefix, children: branch.children.settled(), birth: u32::MAX, bytes: 0 })
+                Ok(Self { prefix: *branch.prefix(), children: branch.children().settled(), birth: u32::MAX, bytes: 0 })
             }
             NodeRef::Arena(place) => {
                 let node = arena.load(*place, birth)?;

@@ -3,19 +3,20 @@
 //! A branch is immutable once it is made; an update makes new ones along its paths and shares the rest. Branches that
 //! were written to the arena are referred to by their place there, and read anew when they are needed.
 
+mod branch;
 mod children;
+mod pool;
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-pub(crate) use self::children::{Children, ENTRY_BYTES, Kinds, LINK_BYTES, REFERENCE_BYTES, Referred, Way};
-use super::{
-    arena::Place,
-    commitment::{BranchView, Reference},
-    nibbles::Nibbles,
+pub(crate) use self::{
+    branch::Branch,
+    children::{Children, ChildrenView, ENTRY_BYTES, Kinds, LINK_BYTES, REFERENCE_BYTES, Referred, Way},
 };
+use super::{arena::Place, commitment::Reference};
 
 /// The lower 48 bits of the keyed hash of a leaf's plain key: enough for the index to find the key's record, which
 /// the caller tells from others by its path. Never a position in the log (rule 7).
@@ -63,38 +64,8 @@ pub(crate) struct Leaf {
 /// A branch, wherever it is.
 #[derive(Clone, Debug)]
 pub(crate) enum NodeRef {
-    Memory(Arc<Branch>),
+    Memory(Branch),
     Arena(Place),
-}
-
-/// An inner node with its nibbles since its parent; at least two children.
-///
-/// What is looked at when the parent is copied comes first, on the cache line of the reference count.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Branch {
-    /// Where a checkpoint wrote or will write it.
-    pub(crate) written: Written,
-    pub(crate) children: Children,
-    pub(crate) prefix: Nibbles,
-}
-
-impl Branch {
-    /// A branch that is in memory only.
-    pub(crate) fn new(prefix: Nibbles, children: Children) -> Self {
-        debug_assert!(children.mask().count_ones() > 1);
-        Self { written: Written::default(), children, prefix }
-    }
-
-    /// What hashing needs of it.
-    pub(crate) fn view(&self) -> BranchView<'_> {
-        BranchView { prefix: &self.prefix, children: &self.children }
-    }
-
-    /// About how many bytes of memory it takes.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + 2 * size_of::<usize>() + self.children.memory_bytes()
-    }
 }
 
 /// The nibbles of a mask, ascending.
@@ -123,7 +94,7 @@ impl Child {
 
     fn settled_shared(shared: &Arc<Self>) -> Arc<Self> {
         match &shared.link {
-            Link::Branch(NodeRef::Memory(branch)) if branch.written.place().is_some() => Arc::new(shared.settled()),
+            Link::Branch(NodeRef::Memory(branch)) if branch.written().place().is_some() => Arc::new(shared.settled()),
             _ => Arc::clone(shared),
         }
     }
@@ -133,7 +104,7 @@ impl NodeRef {
     /// See [`Link::settled`].
     pub(crate) fn settled(&self) -> Self {
         match self {
-            Self::Memory(branch) => branch.written.place().map_or_else(|| self.clone(), Self::Arena),
+            Self::Memory(branch) => branch.written().place().map_or_else(|| self.clone(), Self::Arena),
             Self::Arena(place) => Self::Arena(*place),
         }
     }

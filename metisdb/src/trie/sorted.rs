@@ -65,7 +65,7 @@ impl<'c> SortedTrie<'c> {
             let (_, children) = self.open.pop().expect("it was the last");
             parent = self.parent(branching);
             let prefix = Nibbles::of(path, parent.map_or(0, |parent| parent + 1), depth);
-            reference = self.commitment.branches(&[BranchView { prefix: &prefix, children: &children }])[0];
+            reference = self.commitment.branches(&[BranchView { prefix: &prefix, children: children.view() }])[0];
         }
         reference
     }

@@ -80,9 +80,9 @@ impl Sweep<'_> {
             NodeRef::Arena(place) => self.arena.pages.lock().live_bytes_beside(*place) < self.full_bytes,
             NodeRef::Memory(_) => false,
         };
-        for nibble in nibbles_of(loaded.children.mask()) {
+        for nibble in nibbles_of(loaded.children.view().mask()) {
             if self.belongs(tier, branching, nibble)
-                && let Some(child) = loaded.children.get(nibble)
+                && let Some(child) = loaded.children.view().get(nibble)
                 && let Some(moved) = self.child(&child, loaded.birth, tier, branching + 1)?
             {
                 loaded.children.set(nibble, Some(moved));
@@ -98,6 +98,6 @@ impl Sweep<'_> {
         });
         let branch = Branch::new(loaded.prefix, loaded.children);
         self.memory_bytes += branch.memory_bytes();
-        Ok(Some(NodeRef::Memory(Arc::new(branch))))
+        Ok(Some(NodeRef::Memory(branch)))
     }
 }

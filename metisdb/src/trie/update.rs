@@ -84,7 +84,7 @@ pub(crate) enum Retired {
     /// In the arena, so many bytes long.
     Written(Place, usize),
     /// It was in memory only, and may have been written since.
-    Unwritten(Arc<Branch>),
+    Unwritten(Branch),
 }
 
 /// Applies changes to `base`, on at most so many threads.
@@ -475,7 +475,7 @@ impl<S: LeafSource> Update<'_, S> {
                     return Err(damage.at("trie", self.arena.path(), 0));
                 }
                 let below = depth + loaded.prefix.len() + 1;
-                waiting.extend(loaded.children.iter().map(|(_, child)| (child, loaded.birth, below)));
+                waiting.extend(loaded.children.view().iter().map(|(_, child)| (child, loaded.birth, below)));
             }
         }
         Ok(())

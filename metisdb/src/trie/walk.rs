@@ -42,7 +42,7 @@ pub(crate) fn descend(arena: &Arena, top: Option<&Child>, birth: u32, path: &B25
                 let loaded = Loaded::read(arena, &node, birth, start)?;
                 if loaded.prefix.shared_with(path, start) == loaded.prefix.len() {
                     let branching = start + loaded.prefix.len();
-                    next = loaded.children.get(nibble(path, branching)).map(|child| (child, loaded.birth));
+                    next = loaded.children.view().get(nibble(path, branching)).map(|child| (child, loaded.birth));
                     depth = branching + 1;
                 }
                 descent.branches.push((start, loaded));
@@ -79,7 +79,7 @@ impl<'a> Leaves<'a> {
                     let loaded = Loaded::read(self.arena, &node, birth, prefix.len())?;
                     let mut start = prefix;
                     (0..loaded.prefix.len()).for_each(|index| start.push(loaded.prefix.get(index)));
-                    let children: Vec<(u8, Child)> = loaded.children.iter().collect();
+                    let children: Vec<(u8, Child)> = loaded.children.view().iter().collect();
                     for (nibble, child) in children.into_iter().rev() {
                         let mut prefix = start;
                         prefix.push(nibble);

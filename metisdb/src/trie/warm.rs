@@ -9,7 +9,6 @@ use super::{
     node::{Branch, Child, Link, NodeRef, Way},
     update::{AccountChange, Item, TrieChanges},
 };
-use crate::prefetch;
 
 /// Slots of one account whose paths are followed at once.
 const MOST_SLOTS: usize = 64;
@@ -76,14 +75,14 @@ impl<'t> Walker<'t> {
 
     /// Where the path goes on from a branch, past a leaf's storage included.
     fn pass(&mut self, branch: &'t Branch) -> Option<Way<'t>> {
-        let branching = self.depth + branch.prefix.len();
-        if branch.prefix.shared_with(self.path, self.depth) < branch.prefix.len() {
+        let branching = self.depth + branch.prefix().len();
+        if branch.prefix().shared_with(self.path, self.depth) < branch.prefix().len() {
             return None;
         }
         let step = nibble(self.path, branching);
-        match branch.children.way(step, false)? {
+        match branch.children().way(step, false)? {
             Way::Leaf => {
-                let way = branch.children.way(step, true)?;
+                let way = branch.children().way(step, true)?;
                 (self.path, self.depth) = (self.slot.take()?, 0);
                 Some(way)
             }
@@ -117,9 +116,7 @@ fn go_to<'t>(arena: &Arena, way: Way<'t>) -> At<'t> {
             At::Arena(place)
         }
         Way::Memory(branch) => {
-            let branch: &Branch = branch;
-            prefetch::line(std::ptr::from_ref(branch).cast());
-            prefetch::line(std::ptr::from_ref(branch).cast::<u8>().wrapping_add(64));
+            branch.prefetch_whole();
             At::Branch(branch)
         }
     }

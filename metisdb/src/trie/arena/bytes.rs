@@ -8,6 +8,7 @@ use super::Place;
 use crate::{
     log::{Damage, crc32c},
     trie::{
+        commitment::BranchView,
         nibbles::{Nibbles, PATH_NIBBLES, nibble},
         node::{Branch, Children, ENTRY_BYTES, Kinds, LINK_BYTES, REFERENCE_BYTES},
     },
@@ -46,6 +47,14 @@ pub(crate) struct Node {
     pub(crate) bytes: usize,
 }
 
+impl Node {
+    /// What is encoded of it.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn view(&self) -> BranchView<'_> {
+        BranchView { prefix: &self.prefix, children: self.children.view() }
+    }
+}
+
 /// Length of the bytes of a node with these kinds of children.
 fn bytes_of(prefix_nibbles: usize, kinds: &Kinds) -> usize {
     let masks = if kinds.embedded != 0 { 2 } else { 0 } + if kinds.storage != 0 { 4 } else { 0 };
@@ -53,8 +62,8 @@ fn bytes_of(prefix_nibbles: usize, kinds: &Kinds) -> usize {
 }
 
 /// Length of the bytes of a node.
-pub(crate) fn node_bytes(prefix: &Nibbles, children: &Children) -> usize {
-    bytes_of(prefix.len(), &children.kinds())
+pub(crate) fn node_bytes(node: BranchView<'_>) -> usize {
+    bytes_of(node.prefix.len(), &node.children.kinds())
 }
 
 /// Appends the node that will stand at `place`. `place_of` tells where the branches in memory will be that it names.
@@ -62,7 +71,7 @@ pub(crate) fn encode(
     out: &mut Vec<u8>,
     place: Place,
     birth: u32,
-    (prefix, children): (&Nibbles, &Children),
+    BranchView { prefix, children }: BranchView<'_>,
     place_of: impl Fn(&Branch) -> Place,
 ) {
     let kinds = children.kinds();

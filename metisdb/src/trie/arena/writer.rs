@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -43,7 +42,7 @@ impl Throttle {
 /// Nodes that a checkpoint writes, with their places.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    pub(crate) nodes: Vec<Arc<Branch>>,
+    pub(crate) nodes: Vec<Branch>,
     bytes: Vec<u16>,
     extents: BTreeSet<u64>,
 }
@@ -51,21 +50,21 @@ pub(crate) struct Written {
 impl Written {
     /// Places and lengths of the nodes.
     pub(crate) fn places(&self) -> impl Iterator<Item = (Place, usize)> {
-        let planned = self.nodes.iter().filter_map(|node| node.written.planned());
+        let planned = self.nodes.iter().filter_map(|node| node.written().planned());
         planned.zip(self.bytes.iter().map(|bytes| usize::from(*bytes)))
     }
 
     /// The places are durable.
     pub(crate) fn settle(&self) {
         for node in &self.nodes {
-            node.written.settle();
+            node.written().settle();
         }
     }
 
     /// The nodes have no places after all.
     pub(crate) fn abandon(&self, arena: &Arena) {
         for node in &self.nodes {
-            node.written.abandon();
+            node.written().abandon();
         }
         if !probe::skip("release-failed-pages") {
             arena.pages.lock().release_taken();
@@ -106,7 +105,7 @@ pub(crate) fn sync(arena: &Arena, written: &Written) -> Result<()> {
 
 /// The branches in memory under `top` that are not in the arena, parents before children, in the order of their paths. What a
 /// written branch leads to is written, too.
-fn unwritten(top: &Child) -> Vec<Arc<Branch>> {
+fn unwritten(top: &Child) -> Vec<Branch> {
     let topmost = match &top.link {
         Link::Leaf(leaf) => leaf.storage.as_deref().unwrap_or(top),
         Link::Branch(_) => top,
@@ -117,9 +116,9 @@ fn unwritten(top: &Child) -> Vec<Arc<Branch>> {
     };
     let mut nodes = Vec::new();
     while let Some(branch) = waiting.pop() {
-        if branch.written.place().is_none() {
-            nodes.push(Arc::clone(branch));
-            waiting.extend(branch.children.in_memory().rev());
+        if branch.written().place().is_none() {
+            nodes.push(branch.clone());
+            waiting.extend(branch.children().in_memory().rev());
         }
     }
     nodes
@@ -128,7 +127,7 @@ fn unwritten(top: &Child) -> Vec<Arc<Branch>> {
 fn plan(arena: &Arena, written: &mut Written, floor: u64) -> Result<()> {
     let (mut page, mut used) = (0, PAGE_BYTES);
     for node in &written.nodes {
-        let bytes = bytes::node_bytes(&node.prefix, &node.children) as u64;
+        let bytes = bytes::node_bytes(node.view()) as u64;
         if used + bytes > PAGE_BYTES {
             page = arena.take_page(page, floor)?;
             used = 0;
@@ -136,7 +135,7 @@ fn plan(arena: &Arena, written: &mut Written, floor: u64) -> Result<()> {
         }
         let place = Place::new(page + used)
             .ok_or(crate::Error::LimitReached { what: "the arena of the trie", limit: Place::LIMIT })?;
-        node.written.plan(place);
+        node.written().plan(place);
         written.bytes.push(bytes as u16);
         used += bytes;
     }
@@ -156,14 +155,14 @@ fn write_runs(arena: &Arena, written: &Written, generation: u32, throttle: &mut 
             start = page;
         }
         run.resize((place.get() - start) as usize, 0);
-        bytes::encode(&mut run, place, generation, (&node.prefix, &node.children), place_of);
+        bytes::encode(&mut run, place, generation, node.view(), place_of);
     }
     write_run(arena, start, &mut run, throttle)
 }
 
 /// Where a branch that a written node names is or will be.
 fn place_of(branch: &Branch) -> Place {
-    branch.written.planned().expect("children of planned branches are planned")
+    branch.written().planned().expect("children of planned branches are planned")
 }
 
 /// Writes whole pages. They lie in one extent: its first page, which is never free, stands between two.

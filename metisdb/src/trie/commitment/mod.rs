@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 use alloy_primitives::{B256, U256};
 
-use super::{nibbles::Nibbles, node::Children};
+use super::{nibbles::Nibbles, node::ChildrenView};
 use crate::types::Account;
 
 /// How a node is referred to by its parent: its hash or, where the scheme says so, its own few bytes.
@@ -88,7 +88,7 @@ pub(crate) struct LeafView<'a> {
 pub(crate) struct BranchView<'a> {
     /// Nibbles between the parent and the branch.
     pub(crate) prefix: &'a Nibbles,
-    pub(crate) children: &'a Children,
+    pub(crate) children: ChildrenView<'a>,
 }
 
 /// A scheme of commitment.

@@ -6,10 +6,7 @@
 use std::sync::Arc;
 
 use super::{Branch, Child, KeyTag, Leaf, Link, NodeRef, nibbles_of};
-use crate::{
-    prefetch,
-    trie::{arena::Place, commitment::Reference},
-};
+use crate::trie::{arena::Place, commitment::Reference};
 
 pub(crate) const REFERENCE_BYTES: usize = 32;
 /// Bytes of a key tag or a place.
@@ -17,7 +14,7 @@ pub(crate) const LINK_BYTES: usize = 6;
 pub(crate) const ENTRY_BYTES: usize = REFERENCE_BYTES + LINK_BYTES;
 
 /// A reference, and where it leads: a leaf's key tag, a branch's place or its number.
-type Entry = [u8; ENTRY_BYTES];
+pub(super) type Entry = [u8; ENTRY_BYTES];
 
 /// Which kinds of children a branch has: a bit for each nibble.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,14 +65,22 @@ impl Kinds {
     }
 }
 
-/// See the module's text.
+/// Children on their way into a branch. See the module's text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Children {
     kinds: Kinds,
     /// In the order of their nibbles.
     entries: Vec<Entry>,
     /// Those that are in memory, in no order.
-    branches: Vec<Arc<Branch>>,
+    branches: Vec<Branch>,
+}
+
+/// Children to look at, wherever they stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChildrenView<'a> {
+    pub(super) kinds: Kinds,
+    pub(super) entries: &'a [Entry],
+    pub(super) branches: &'a [Branch],
 }
 
 /// Where a child leads, without what refers to it.
@@ -83,7 +88,7 @@ pub(crate) struct Children {
 pub(crate) enum Way<'a> {
     Leaf,
     Arena(Place),
-    Memory(&'a Arc<Branch>),
+    Memory(&'a Branch),
 }
 
 /// How a branch refers to what stands at a nibble.
@@ -103,27 +108,85 @@ impl Children {
             return None;
         }
         let children = Self { kinds, entries: entries.to_vec(), branches: Vec::new() };
-        let is_sound = children.leading_to_branches().all(|index| Place::new(link(&entries[index])).is_some())
-            && nibbles_of(kinds.embedded).all(|nibble| children.reference(nibble).is_some());
+        let view = children.view();
+        let is_sound = view.leading_to_branches().all(|index| Place::new(link(&entries[index])).is_some())
+            && nibbles_of(kinds.embedded).all(|nibble| view.reference(nibble).is_some());
         is_sound.then_some(children)
     }
 
-    pub(crate) fn kinds(&self) -> Kinds {
+    /// To look at.
+    #[inline]
+    pub(crate) fn view(&self) -> ChildrenView<'_> {
+        ChildrenView { kinds: self.kinds, entries: &self.entries, branches: &self.branches }
+    }
+
+    /// Says what stands at a nibble.
+    pub(crate) fn set(&mut self, nibble: u8, child: Option<Child>) {
+        let free = self.view().number_at(nibble);
+        let start = self.kinds.entries_before(nibble);
+        let before = self.kinds.entries_before(nibble + 1) - start;
+        self.kinds.set(nibble, child.as_ref());
+        let after = self.kinds.entries_before(nibble + 1) - start;
+        if before != after {
+            self.entries.reserve_exact(after.saturating_sub(before));
+            self.entries.splice(start..start + before, std::iter::repeat_n([0; ENTRY_BYTES], after));
+        }
+        let branch = child.and_then(|child| {
+            let storage = match &child.link {
+                Link::Leaf(Leaf { storage: Some(storage), .. }) => self.put(start + 1, Child::clone(storage), free),
+                _ => None,
+            };
+            self.put(start, child, free).or(storage)
+        });
+        match (branch, free) {
+            (Some(branch), Some(number)) => self.branches[number] = branch,
+            (Some(branch), None) => self.branches.push(branch),
+            (None, Some(number)) => self.forget(number),
+            (None, None) => {}
+        }
+    }
+
+    /// Gives the branches in memory away, to whoever has copied the rest.
+    pub(super) fn into_branches(self) -> Vec<Branch> {
+        self.branches
+    }
+
+    /// Fills an entry. Returns the branch in memory that it leads to; its number will be `free`, or the next one.
+    fn put(&mut self, index: usize, child: Child, free: Option<usize>) -> Option<Branch> {
+        let (link, branch) = match child.link {
+            Link::Leaf(leaf) => (leaf.key.get(), None),
+            Link::Branch(NodeRef::Arena(place)) => (place.get(), None),
+            Link::Branch(NodeRef::Memory(branch)) => (free.unwrap_or(self.branches.len()) as u64, Some(branch)),
+        };
+        let entry = &mut self.entries[index];
+        entry[..REFERENCE_BYTES].copy_from_slice(child.reference.padded());
+        set_link(entry, link);
+        branch
+    }
+
+    /// Forgets a branch in memory that no entry leads to any more.
+    fn forget(&mut self, number: usize) {
+        let last = self.branches.len() as u64 - 1;
+        self.branches.swap_remove(number);
+        let moved = self.view().leading_to_branches().find(|index| link(&self.entries[*index]) == last);
+        if let Some(index) = moved {
+            set_link(&mut self.entries[index], number as u64);
+        }
+    }
+}
+
+impl<'a> ChildrenView<'a> {
+    pub(crate) fn kinds(self) -> Kinds {
         self.kinds
     }
 
     /// Which there are.
-    pub(crate) fn mask(&self) -> u16 {
+    pub(crate) fn mask(self) -> u16 {
         self.kinds.children
     }
 
-    /// About how many bytes of memory they take beside themselves.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.entries.capacity() * ENTRY_BYTES + self.branches.capacity() * size_of::<Arc<Branch>>()
-    }
-
     /// The child at a nibble.
-    pub(crate) fn get(&self, nibble: u8) -> Option<Child> {
+    pub(crate) fn get(self, nibble: u8) -> Option<Child> {
         let reference = self.reference(nibble)?;
         let (index, bit) = (self.kinds.entries_before(nibble), 1 << nibble);
         if self.kinds.leaves & bit == 0 {
@@ -141,12 +204,12 @@ impl Children {
     }
 
     /// All of them, with their nibbles, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u8, Child)> {
-        nibbles_of(self.kinds.children).filter_map(|nibble| Some((nibble, self.get(nibble)?)))
+    pub(crate) fn iter(self) -> impl Iterator<Item = (u8, Child)> + use<'a> {
+        nibbles_of(self.kinds.children).filter_map(move |nibble| Some((nibble, self.get(nibble)?)))
     }
 
     /// How a branch refers to the child at a nibble.
-    pub(crate) fn reference(&self, nibble: u8) -> Option<Reference> {
+    pub(crate) fn reference(self, nibble: u8) -> Option<Reference> {
         let bit = 1 << nibble;
         if self.kinds.children & bit == 0 {
             return None;
@@ -161,7 +224,7 @@ impl Children {
 
     /// How a branch refers to its children, for each of the sixteen nibbles.
     #[inline]
-    pub(crate) fn references(&self) -> impl Iterator<Item = Referred<'_>> {
+    pub(crate) fn references(self) -> impl Iterator<Item = Referred<'a>> {
         let Kinds { children, embedded, storage, .. } = self.kinds;
         let mut entries = self.entries.iter();
         (0..16).map(move |nibble| {
@@ -182,7 +245,7 @@ impl Children {
     }
 
     /// Where the child at a nibble leads; with `into_storage`, where the storage of a leaf does.
-    pub(crate) fn way(&self, nibble: u8, into_storage: bool) -> Option<Way<'_>> {
+    pub(crate) fn way(self, nibble: u8, into_storage: bool) -> Option<Way<'a>> {
         let bit = 1 << nibble;
         let Kinds { children, leaves, storage, storage_leaves, .. } = self.kinds;
         let (there, is_leaf) = if into_storage { (storage, storage_leaves) } else { (children, leaves) };
@@ -199,42 +262,16 @@ impl Children {
         }
     }
 
-    /// Says what stands at a nibble.
-    pub(crate) fn set(&mut self, nibble: u8, child: Option<Child>) {
-        let free = self.number_at(nibble);
-        let start = self.kinds.entries_before(nibble);
-        let before = self.kinds.entries_before(nibble + 1) - start;
-        self.kinds.set(nibble, child.as_ref());
-        let after = self.kinds.entries_before(nibble + 1) - start;
-        if before != after {
-            self.entries.reserve_exact(after.saturating_sub(before));
-            self.entries.splice(start..start + before, std::iter::repeat_n([0; ENTRY_BYTES], after));
-        }
-        let mut branch = None;
-        if let Some(child) = &child {
-            branch = self.put(start, child, free);
-            if let Link::Leaf(Leaf { storage: Some(storage), .. }) = &child.link {
-                branch = self.put(start + 1, storage, free);
-            }
-        }
-        match (branch, free) {
-            (Some(branch), Some(number)) => self.branches[number] = branch,
-            (Some(branch), None) => self.branches.push(branch),
-            (None, Some(number)) => self.forget(number),
-            (None, None) => {}
-        }
-    }
-
     /// The same children; those that a checkpoint has written meanwhile by their places, so that memory is given back.
-    pub(crate) fn settled(&self) -> Self {
-        let mut settled = Self { kinds: self.kinds, entries: self.entries.clone(), branches: Vec::new() };
+    pub(crate) fn settled(self) -> Children {
+        let mut settled = Children { kinds: self.kinds, entries: self.entries.to_vec(), branches: Vec::new() };
         if self.branches.is_empty() {
             return settled;
         }
-        self.branches.iter().for_each(|branch| prefetch::line(Arc::as_ptr(branch).cast()));
+        self.branches.iter().for_each(Branch::prefetch);
         for index in self.leading_to_branches() {
             if let Some(branch) = self.branches.get(link(&self.entries[index]) as usize) {
-                let place = branch.written.place();
+                let place = branch.written().place();
                 set_link(&mut settled.entries[index], place.map_or(settled.branches.len() as u64, Place::get));
                 if place.is_none() {
                     settled.branches.push(branch.clone());
@@ -245,13 +282,13 @@ impl Children {
     }
 
     /// The branches in memory that they are or lead to, in the order of their nibbles.
-    pub(crate) fn in_memory(&self) -> impl DoubleEndedIterator<Item = &Arc<Branch>> {
+    pub(crate) fn in_memory(self) -> impl DoubleEndedIterator<Item = &'a Branch> {
         let links: Vec<u64> = self.leading_to_branches().map(|index| link(&self.entries[index])).collect();
         links.into_iter().filter_map(|link| self.branches.get(link as usize))
     }
 
     /// Appends the entries as they will stand in the arena. `place_of` tells where what is in memory will be.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>, place_of: impl Fn(&Branch) -> Place) {
+    pub(crate) fn encode(self, out: &mut Vec<u8>, place_of: impl Fn(&Branch) -> Place) {
         let start = out.len();
         out.extend_from_slice(self.entries.as_flattened());
         if self.branches.is_empty() {
@@ -265,31 +302,8 @@ impl Children {
         }
     }
 
-    /// Fills an entry. Returns the branch in memory that it leads to; its number will be `free`, or the next one.
-    fn put(&mut self, index: usize, child: &Child, free: Option<usize>) -> Option<Arc<Branch>> {
-        let (link, branch) = match &child.link {
-            Link::Leaf(leaf) => (leaf.key.get(), None),
-            Link::Branch(NodeRef::Arena(place)) => (place.get(), None),
-            Link::Branch(NodeRef::Memory(branch)) => (free.unwrap_or(self.branches.len()) as u64, Some(branch.clone())),
-        };
-        let entry = &mut self.entries[index];
-        entry[..REFERENCE_BYTES].copy_from_slice(child.reference.padded());
-        set_link(entry, link);
-        branch
-    }
-
-    /// Forgets a branch in memory that no entry leads to any more.
-    fn forget(&mut self, number: usize) {
-        let last = self.branches.len() as u64 - 1;
-        self.branches.swap_remove(number);
-        let moved = self.leading_to_branches().find(|index| link(&self.entries[*index]) == last);
-        if let Some(index) = moved {
-            set_link(&mut self.entries[index], number as u64);
-        }
-    }
-
     /// The number of the branch in memory that what stands at a nibble is or, as a leaf, has as its storage's topmost node.
-    fn number_at(&self, nibble: u8) -> Option<usize> {
+    fn number_at(self, nibble: u8) -> Option<usize> {
         let into_storage = matches!(self.way(nibble, false)?, Way::Leaf);
         match self.way(nibble, into_storage)? {
             Way::Memory(_) => {
@@ -301,7 +315,7 @@ impl Children {
     }
 
     /// Which entries lead to branches.
-    fn leading_to_branches(&self) -> impl Iterator<Item = usize> + use<> {
+    fn leading_to_branches(self) -> impl Iterator<Item = usize> + use<> {
         let Kinds { children, leaves, storage, storage_leaves, .. } = self.kinds;
         let mut index = 0;
         nibbles_of(children).flat_map(move |nibble| {
@@ -313,11 +327,11 @@ impl Children {
         })
     }
 
-    fn key(&self, index: usize) -> KeyTag {
+    fn key(self, index: usize) -> KeyTag {
         KeyTag::of(link(&self.entries[index]))
     }
 
-    fn node(&self, index: usize) -> NodeRef {
+    fn node(self, index: usize) -> NodeRef {
         let link = link(&self.entries[index]);
         match self.branches.get(link as usize) {
             Some(branch) => NodeRef::Memory(branch.clone()),

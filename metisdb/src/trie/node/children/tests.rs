@@ -14,7 +14,7 @@ fn told(child: &Child) -> Told {
     let end = |link: &Link| match link {
         Link::Leaf(leaf) => (0, leaf.key.get()),
         Link::Branch(NodeRef::Arena(place)) => (1, place.get()),
-        Link::Branch(NodeRef::Memory(branch)) => (2, Arc::as_ptr(branch) as u64),
+        Link::Branch(NodeRef::Memory(branch)) => (2, branch.address()),
     };
     let storage = match &child.link {
         Link::Leaf(leaf) => leaf.storage.as_ref().map(|top| (top.reference.as_bytes().to_vec(), end(&top.link))),
@@ -36,7 +36,7 @@ fn draw_node(random: &mut Random) -> NodeRef {
         let link = Link::Leaf(Leaf { key: KeyTag::of(random.next()), storage: None });
         children.set(nibble, Some(Child { reference: Reference::hash(B256::ZERO), link }));
     }
-    NodeRef::Memory(Arc::new(Branch::new(Nibbles::EMPTY, children)))
+    NodeRef::Memory(Branch::new(Nibbles::EMPTY, children))
 }
 
 fn draw_child(random: &mut Random) -> Child {
@@ -60,10 +60,10 @@ fn draw_child(random: &mut Random) -> Child {
 }
 
 fn assert_same(children: &Children, model: &BTreeMap<u8, Child>, case: &str) {
-    let all: Vec<(u8, Told)> = children.iter().map(|(nibble, child)| (nibble, told(&child))).collect();
+    let all: Vec<(u8, Told)> = children.view().iter().map(|(nibble, child)| (nibble, told(&child))).collect();
     let expected: Vec<(u8, Told)> = model.iter().map(|(nibble, child)| (*nibble, told(child))).collect();
     assert_eq!(all, expected, "{case}");
-    let referred = children.references().map(|referred| match referred {
+    let referred = children.view().references().map(|referred| match referred {
         Referred::Nothing => Vec::new(),
         Referred::Hash(hash) => hash.to_vec(),
         Referred::Node(node) => node.to_vec(),
@@ -71,17 +71,17 @@ fn assert_same(children: &Children, model: &BTreeMap<u8, Child>, case: &str) {
     let none = Vec::new();
     let expected = (0..16).map(|nibble| model.get(&nibble).map_or(none.clone(), |child| told(child).0));
     assert!(referred.eq(expected), "{case}");
-    let in_memory: Vec<u64> = children.in_memory().map(|branch| Arc::as_ptr(branch) as u64).collect();
+    let in_memory: Vec<u64> = children.view().in_memory().map(|branch| branch.address()).collect();
     let ends = model.values().map(told).flat_map(|(_, end, storage)| [Some(end), storage.map(|storage| storage.1)]);
     let expected: Vec<u64> = ends.flatten().filter(|(kind, _)| *kind == 2).map(|(_, pointer)| pointer).collect();
     assert_eq!(in_memory, expected, "{case}");
     assert_eq!(children.branches.len(), expected.len(), "{case}: what no entry leads to is let go");
     for nibble in 0..16 {
-        let ways = [false, true].map(|into_storage| match children.way(nibble, into_storage) {
+        let ways = [false, true].map(|into_storage| match children.view().way(nibble, into_storage) {
             None => None,
             Some(Way::Leaf) => Some((0, 0)),
             Some(Way::Arena(place)) => Some((1, place.get())),
-            Some(Way::Memory(branch)) => Some((2, Arc::as_ptr(branch) as u64)),
+            Some(Way::Memory(branch)) => Some((2, branch.address())),
         });
         let bare = |(kind, value): (u8, u64)| if kind == 0 { (0, 0) } else { (kind, value) };
         let expected = model.get(&nibble).map(told);
@@ -106,7 +106,7 @@ fn packed_children_are_those_that_were_set() {
             };
             let case = format!("seed {seed}, step {step}");
             assert_same(&children, &model, &case);
-            assert_same(&children.settled(), &model, &case);
+            assert_same(&children.view().settled(), &model, &case);
         }
         settles_and_comes_back(&children, &model, &mut random);
     }
@@ -114,16 +114,16 @@ fn packed_children_are_those_that_were_set() {
 
 /// What a checkpoint has written is named by its place, from then on and in the arena's bytes.
 fn settles_and_comes_back(children: &Children, model: &BTreeMap<u8, Child>, random: &mut Random) {
-    for branch in children.in_memory() {
-        branch.written.plan(draw_place(random));
+    for branch in children.view().in_memory() {
+        branch.written().plan(draw_place(random));
     }
     let mut bytes = Vec::new();
-    children.encode(&mut bytes, |branch| branch.written.planned().unwrap());
-    children.in_memory().for_each(|branch| branch.written.settle());
+    children.view().encode(&mut bytes, |branch| branch.written().planned().unwrap());
+    children.view().in_memory().for_each(|branch| branch.written().settle());
     let settled: BTreeMap<u8, Child> = model.iter().map(|(nibble, child)| (*nibble, child.settled())).collect();
-    assert_same(&children.settled(), &settled, "settled");
-    assert_same(&Children::decode(children.kinds(), &bytes).unwrap(), &settled, "decoded");
-    assert!(Children::decode(children.kinds(), &bytes[1..]).is_none());
+    assert_same(&children.view().settled(), &settled, "settled");
+    assert_same(&Children::decode(children.view().kinds(), &bytes).unwrap(), &settled, "decoded");
+    assert!(Children::decode(children.view().kinds(), &bytes[1..]).is_none());
 }
 
 /// A number below all places was a branch in memory: in the arena there is none.
@@ -136,10 +136,10 @@ fn an_entry_that_leads_nowhere_is_refused() {
         children.set(nibble, Some(Child { reference: Reference::hash(B256::ZERO), link }));
     }
     let mut bytes = Vec::new();
-    children.encode(&mut bytes, |_| unreachable!("nothing is in memory"));
-    assert!(Children::decode(children.kinds(), &bytes).is_some());
+    children.view().encode(&mut bytes, |_| unreachable!("nothing is in memory"));
+    assert!(Children::decode(children.view().kinds(), &bytes).is_some());
     for low in [0_u64, 1, 31, 8191] {
         bytes[REFERENCE_BYTES..ENTRY_BYTES].copy_from_slice(&low.to_le_bytes()[..LINK_BYTES]);
-        assert!(Children::decode(children.kinds(), &bytes).is_none(), "{low}");
+        assert!(Children::decode(children.view().kinds(), &bytes).is_none(), "{low}");
     }
 }

@@ -1,0 +1,83 @@
+//! The pool against a model: a cell is nobody else's for as long as it is in use, and keeps what is written to it.
+
+use std::{collections::BTreeMap, sync::Mutex as StdMutex, thread};
+
+use super::*;
+use crate::tests::Random;
+
+/// A cell in use: its length, and what its bytes are.
+struct Used {
+    cell: NonNull<u8>,
+    bytes: usize,
+    mark: u8,
+}
+
+// SAFETY: a cell is its holder's alone, whichever thread that is.
+unsafe impl Send for Used {}
+
+impl Used {
+    fn take(random: &mut Random, most: u64) -> Self {
+        let bytes = 1 + random.below(most) as usize;
+        let (cell, mark) = (take(bytes), random.next() as u8);
+        assert_eq!(cell.addr().get() % UNIT_BYTES, 0);
+        // SAFETY: the cell has so many bytes.
+        unsafe { cell.write_bytes(mark, bytes) };
+        Self { cell, bytes, mark }
+    }
+
+    fn give_back(self) {
+        // SAFETY: they were written in `take`.
+        let bytes = unsafe { std::slice::from_raw_parts(self.cell.as_ptr(), self.bytes) };
+        assert!(bytes.iter().all(|byte| *byte == self.mark), "someone else wrote here");
+        // SAFETY: it was taken, and `self` was its only holder.
+        unsafe { give_back(self.cell) };
+    }
+}
+
+#[test]
+fn cells_in_use_do_not_overlap() {
+    for seed in 0..if cfg!(miri) { 1 } else { 20 } {
+        let mut random = Random(seed);
+        let mut used: BTreeMap<usize, Used> = BTreeMap::new();
+        for step in 0..if cfg!(miri) { 400 } else { 20_000 } {
+            // Filled, then emptied, again and again: blocks and regions come and go.
+            if random.one_in(if step / 4_000 % 2 == 0 { 3 } else { 1 }) || used.len() > 6_000 {
+                let number = random.below(used.len().max(1) as u64) as usize;
+                let address = used.keys().nth(number).copied();
+                used.remove(&address.unwrap_or_default()).into_iter().for_each(Used::give_back);
+            } else {
+                let new = Used::take(&mut random, MOST_BYTES as u64);
+                let (start, end) = (new.cell.addr().get(), new.cell.addr().get() + new.bytes);
+                let before = used.range(..end).next_back().map(|(start, used)| start + used.bytes);
+                assert!(before.is_none_or(|before| before <= start), "seed {seed}, step {step}");
+                used.insert(start, new);
+            }
+        }
+        used.into_values().for_each(Used::give_back);
+    }
+}
+
+/// Cells that one thread takes are given back by others, as branches are.
+#[test]
+fn threads_give_back_what_others_took() {
+    let shared: StdMutex<Vec<Used>> = StdMutex::new(Vec::new());
+    thread::scope(|scope| {
+        for seed in 0..3 {
+            let shared = &shared;
+            scope.spawn(move || {
+                let mut random = Random(seed);
+                for _ in 0..if cfg!(miri) { 40 } else { 30_000 } {
+                    // Few sizes, so that the threads meet in the same blocks.
+                    let own = Used::take(&mut random, 3 * UNIT_BYTES as u64);
+                    let mut shared = shared.lock().unwrap();
+                    shared.push(own);
+                    let number = random.below(shared.len() as u64) as usize;
+                    let other = random.one_in(2).then(|| shared.swap_remove(number));
+                    drop(shared);
+                    other.into_iter().for_each(Used::give_back);
+                }
+            });
+        }
+    });
+    shared.into_inner().unwrap().into_iter().for_each(Used::give_back);
+}
