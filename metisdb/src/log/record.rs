@@ -424,6 +424,17 @@ mod tests {
     }
 
     #[test]
+    fn values_of_every_length_are_read_in_place() {
+        for value in (0..=256).map(|bits| U256::MAX.checked_shr(256 - bits).unwrap_or_default()) {
+            let body = Body::Slot { account: AccountId(u64::MAX), slot: U256::MAX, value };
+            let mut bytes = Vec::new();
+            encode(&mut bytes, 8, &Record { version: 1, previous: None, body });
+            let length = length_of_slot(&bytes[..LEAST_BYTES], AccountId(u64::MAX)).unwrap();
+            assert_eq!(slot_value(&bytes[..length]), value);
+        }
+    }
+
+    #[test]
     fn every_flipped_bit_is_found() {
         for record in limits() {
             let mut bytes = Vec::new();
