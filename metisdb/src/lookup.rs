@@ -22,7 +22,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 
 use crate::{
     error::{Error, Result},
-    index::{Candidate, Index},
+    index::{Candidate, Index, Pass},
     key::{AccountId, KeyHasher, RecordKey},
     log::{
         Damage,
@@ -44,14 +44,6 @@ pub(crate) struct Lookup {
     pub(crate) salted: AtomicBool,
     pub(crate) verify_every_read: bool,
     pub(crate) storage: Arc<dyn Storage>,
-}
-
-/// What a first look at a candidate gives.
-enum Peek<'s> {
-    /// The record that serves.
-    Record(&'s [u8]),
-    /// It takes a second look.
-    Unsure,
 }
 
 /// A record that was found, and where.
@@ -222,62 +214,62 @@ impl Lookup {
         )
     }
 
-    /// The value of a slot at a version. The path that matters most: where the newest record serves and was verified before,
-    /// it compares and copies in place; else [`Lookup::find_slot`] does all.
-    #[inline]
-    pub(crate) fn slot_at(&self, account: AccountId, slot: &U256, version: u64) -> Result<U256> {
-        let hash = self.hasher.slot(account, slot);
-        let peeked: Result<_, Infallible> =
-            self.index.find(hash, |candidate| Ok(self.peek_slot(&candidate, account, slot, version)));
-        let copied = match peeked {
-            Ok(None) => return Ok(U256::ZERO),
-            Ok(Some(Peek::Record(record))) => Some(record::slot_value(record)).filter(|_| !storage::is_lost(record)),
-            Ok(Some(Peek::Unsure)) => None,
-        };
-        let (own, value) = match copied {
-            Some(copied) => copied,
-            None => self.slot_at_length(account, slot, version)?,
-        };
-        if self.wipes.may_contain(account) && self.is_wiped(account, own, version)? {
-            return Ok(U256::ZERO);
+    /// The value of an account's slot at a version.
+    pub(crate) fn storage(&self, address: &Address, slot: &U256, version: u64) -> Result<U256> {
+        match self.account_id(address)? {
+            Some(account) => self.slot_at(account, slot, version),
+            None => Ok(U256::ZERO),
         }
-        Ok(value)
     }
 
-    /// What can be told of a candidate without verifying anything or walking back; `None` where it is another key's.
+    /// The value of a slot at a version. The path that matters most, and each instruction of it counts: the processor begins the next read
+    /// earlier. Where the index's first candidate serves, and was verified before, it is compared and copied in place; else
+    /// [`Lookup::slot_at_length`] does all.
+    #[inline]
+    pub(crate) fn slot_at(&self, account: AccountId, slot: &U256, version: u64) -> Result<U256> {
+        match self.index.first(self.hasher.slot(account, slot)) {
+            Pass::Absent => return Ok(U256::ZERO),
+            Pass::Found(candidate) if !self.wipes.may_contain(account) => {
+                if let Some(value) = self.peek_slot(&candidate, account, slot, version) {
+                    return Ok(value);
+                }
+            }
+            Pass::Found(_) | Pass::Overtaken => {}
+        }
+        self.slot_at_length(account, slot, version)
+    }
+
+    /// The value of a slot if this candidate tells it without walking back; `None` where there is more to say, be it that the record is another
+    /// key's, damaged or lost.
     #[inline(always)]
-    fn peek_slot(&self, candidate: &Candidate<'_>, account: AccountId, slot: &U256, version: u64) -> Option<Peek<'_>> {
+    fn peek_slot(&self, candidate: &Candidate<'_>, account: AccountId, slot: &U256, version: u64) -> Option<U256> {
         if !candidate.verified {
-            return Some(Peek::Unsure);
+            return None;
         }
         // SAFETY: as in `Lookup::bytes`.
-        let Some(start) = (unsafe { self.table.start(candidate.position, record::SLOT_MOST_BYTES) }) else {
-            return Some(Peek::Unsure);
-        };
+        let start = unsafe { self.table.start(candidate.position, record::SLOT_MOST_BYTES) }?;
         // SAFETY: no record is shorter, and this one was published.
         let head = unsafe { std::slice::from_raw_parts(start, record::LEAST_BYTES) };
-        let Some(length) = record::length_of_slot(head, account) else {
-            return (self.verify_every_read || storage::is_lost(head)).then_some(Peek::Unsure);
-        };
+        let length = record::length_of_slot(head, account)?;
         // SAFETY: the record has that length, which is at most the room asked for.
         let bytes = unsafe { std::slice::from_raw_parts(start, length) };
         if self.verify_every_read && record::verify(bytes, candidate.position).is_err() {
-            return Some(Peek::Unsure);
+            return None;
         }
-        if !record::is_of_slot(bytes, slot) {
-            return storage::is_lost(bytes).then_some(Peek::Unsure);
+        if !record::is_of_slot(bytes, slot) || record::version(bytes) > version {
+            return None;
         }
-        Some(if record::version(bytes) <= version { Peek::Record(bytes) } else { Peek::Unsure })
+        let value = record::slot_value(bytes);
+        (!storage::is_lost(bytes)).then_some(value)
     }
 
-    /// Version and value of a slot's record, by the general way; version 0 and zero where there is none.
+    /// [`Lookup::slot_at`] by the general way.
     #[cold]
-    fn slot_at_length(&self, account: AccountId, slot: &U256, version: u64) -> Result<(u64, U256)> {
-        let found = self.find_slot(account, slot, version)?;
-        Ok(match found.map(|found| (found.record.version, found.record.body)) {
-            Some((own, Body::Slot { value, .. })) => (own, value),
-            _ => (0, U256::ZERO),
-        })
+    fn slot_at_length(&self, account: AccountId, slot: &U256, version: u64) -> Result<U256> {
+        let Some(found) = self.find_slot(account, slot, version)? else { return Ok(U256::ZERO) };
+        let Body::Slot { value, .. } = found.record.body else { return Ok(U256::ZERO) };
+        let is_hidden = self.wipes.may_contain(account) && self.is_wiped(account, found.record.version, version)?;
+        Ok(if is_hidden { U256::ZERO } else { value })
     }
 
     /// R3: whether a slot record of version `own` is hidden by a wipe at or before `version`.
@@ -334,24 +326,34 @@ impl Lookup {
 ///
 /// Bits are only ever set, by the writer, before the wipe is published.
 #[derive(Debug)]
-pub(crate) struct WipeFilter(Box<[AtomicU64]>);
+pub(crate) struct WipeFilter {
+    /// Whether a bit is set: most databases never see a wipe.
+    any: AtomicBool,
+    bits: Box<[AtomicU64]>,
+}
 
 impl WipeFilter {
     /// Miri looks at all of them whenever they are borrowed.
     const BITS: u64 = if cfg!(miri) { 1 << 10 } else { 1 << 20 };
 
     pub(crate) fn new() -> Self {
-        Self((0..Self::BITS / 64).map(|_| AtomicU64::new(0)).collect())
+        Self { any: AtomicBool::new(false), bits: (0..Self::BITS / 64).map(|_| AtomicU64::new(0)).collect() }
     }
 
     pub(crate) fn insert(&self, account: AccountId) {
         let bit = account.0 % Self::BITS;
-        self.0[(bit / 64) as usize].fetch_or(1 << (bit % 64), Ordering::Release);
+        self.bits[(bit / 64) as usize].fetch_or(1 << (bit % 64), Ordering::Release);
+        self.any.store(true, Ordering::Release);
     }
 
     #[inline]
     pub(crate) fn may_contain(&self, account: AccountId) -> bool {
+        self.any.load(Ordering::Relaxed) && self.has_bit(account)
+    }
+
+    #[inline]
+    fn has_bit(&self, account: AccountId) -> bool {
         let bit = account.0 % Self::BITS;
-        self.0[(bit / 64) as usize].load(Ordering::Relaxed) & 1 << (bit % 64) != 0
+        self.bits[(bit / 64) as usize].load(Ordering::Relaxed) & 1 << (bit % 64) != 0
     }
 }

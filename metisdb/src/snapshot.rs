@@ -62,6 +62,7 @@ impl Snapshot {
         Self { pinned: Arc::new(Pinned { store, pin, trie: OnceLock::new() }) }
     }
 
+    #[inline]
     fn lookup(&self) -> &Lookup {
         debug_assert!(self.version() >= self.pinned.store.pins.floor(), "P1: what a snapshot reads is not reclaimed");
         &self.pinned.store.lookup
@@ -70,14 +71,20 @@ impl Snapshot {
     /// What is read stays until the guard is dropped. Counts nothing where snapshots do not expire.
     #[inline]
     pub(crate) fn begin_read(&self) -> Result<Option<Reading<'_>>> {
-        let Pinned { store, pin, .. } = &*self.pinned;
-        if store.options.max_held_back_bytes.is_none() {
+        if !self.may_expire() {
             return Ok(None);
         }
+        let Pinned { store, pin, .. } = &*self.pinned;
         store.pins.begin_read(pin).map(Some).map_err(|Expired| Error::SnapshotExpired { version: pin.version })
     }
 
+    #[inline]
+    fn may_expire(&self) -> bool {
+        self.pinned.store.options.max_held_back_bytes.is_some()
+    }
+
     /// The version that is read.
+    #[inline]
     pub fn version(&self) -> u64 {
         self.pinned.pin.version
     }
@@ -91,11 +98,17 @@ impl Snapshot {
     /// A storage slot; zero where it is not set.
     #[inline]
     pub fn storage(&self, address: &Address, slot: U256) -> Result<U256> {
-        let _reading = self.begin_read()?;
-        match self.lookup().account_id(address)? {
-            Some(account) => self.lookup().slot_at(account, &slot, self.version()),
-            None => Ok(U256::ZERO),
+        if self.may_expire() {
+            return self.storage_counted(address, &slot);
         }
+        self.lookup().storage(address, &slot, self.version())
+    }
+
+    /// [`Snapshot::storage`] where reads are counted.
+    #[cold]
+    fn storage_counted(&self, address: &Address, slot: &U256) -> Result<U256> {
+        let _reading = self.begin_read()?;
+        self.lookup().storage(address, slot, self.version())
     }
 
     /// Whether any slot of the account is set (EIP-7610 asks that of the address of a new contract). Asks the trie, as

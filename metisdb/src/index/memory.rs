@@ -24,8 +24,8 @@ pub(super) const LINK_SLOT: usize = SLOTS - 1;
 /// Bytes of a line.
 pub(super) const LINE_BYTES: u64 = size_of::<Line>() as u64;
 
-/// Chunks of one array: the first and 27 doublings.
-const CHUNKS: usize = sync::size(28, 6);
+/// Places of the highest bit of a line's number, which tells its chunk.
+const PLACES: usize = sync::size(64, 6);
 
 /// Chunks below this size come from the heap: a map of its own would cost a whole page and two
 /// system calls, too much for databases that hold next to nothing.
@@ -58,63 +58,78 @@ impl Line {
 
 /// An array of lines that grows without moving.
 ///
-/// Chunk 0 holds the first `2^base` lines, every further chunk as many as all before it.
+/// The first chunk holds the first `2^base` lines, but at least two, every further chunk as many as all before it.
 #[derive(Debug)]
 pub(super) struct Chunks {
     base: u32,
-    starts: [AtomicPtr<Line>; CHUNKS],
+    /// For each place of a line number's highest bit, where line 0 would be if the line's chunk reached down to it: so
+    /// that one addition leads to any line. Null where there is no chunk yet.
+    origins: [AtomicPtr<Line>; PLACES],
     blocks: Mutex<Vec<Block>>,
 }
 
 impl Chunks {
     /// An array of no lines whose first chunk will hold `2^base` lines.
     pub(super) fn new(base: u32) -> Self {
-        Self { base, starts: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())), blocks: Mutex::new(Vec::new()) }
+        let origins = std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut()));
+        Self { base: base.max(1), origins, blocks: Mutex::new(Vec::new()) }
     }
 
     /// A line that [`Chunks::ensure`] has provided.
-    #[inline]
+    #[inline(always)]
     pub(super) fn line(&self, number: u64) -> &Line {
-        let chunk = (u64::BITS - (number >> self.base).leading_zeros()) as usize;
-        let offset = number - self.first_line(chunk);
-        let start = self.starts[chunk].load(Ordering::Acquire);
-        assert!(!start.is_null(), "line {number} was not reserved");
-        // SAFETY: a start that is not null was stored by `ensure` with Release and points to the
-        // zeroed or since written `chunk_lines(chunk)` lines of a block that lives in `blocks` as
-        // long as `self`. `number` lies in this chunk, so `offset` is below that count. Lines are
-        // atomics, to which shared references may be held by any number of threads.
-        unsafe { &*start.add(offset as usize) }
+        let origin = self.origins[place(number)].load(Ordering::Acquire);
+        if origin.is_null() {
+            not_reserved(number);
+        }
+        // SAFETY: an origin that is not null was stored by `ensure` with Release. It belongs to the chunk of all lines with
+        // this highest bit, which were zeroed or since written, in a block that lives in `blocks` as long as `self`; and it lies
+        // as many lines before the block's start as this chunk's first line has before it, so that the sum is line `number` of that
+        // block. Lines are atomics, to which shared references may be held by any number of threads.
+        unsafe { &*origin.wrapping_add(number as usize) }
     }
 
     /// Provides the lines below `lines`. Lines never used hold nothing but zeros and cost nothing.
     pub(super) fn ensure(&self, lines: u64) -> io::Result<()> {
-        for (chunk, start) in self.starts.iter().enumerate() {
-            if self.first_line(chunk) >= lines {
-                return Ok(());
-            }
-            if !start.load(Ordering::Acquire).is_null() {
-                continue;
-            }
-            let mut blocks = self.blocks.lock();
-            if start.load(Ordering::Acquire).is_null() {
-                let block = Block::new(self.chunk_lines(chunk))?;
-                start.store(block.start().as_ptr(), Ordering::Release);
-                blocks.push(block);
+        let (mut first, mut end) = (0, 1 << self.base);
+        while first < lines {
+            self.ensure_chunk(first, end)?;
+            (first, end) = (end, 2 * end);
+        }
+        Ok(())
+    }
+
+    /// Provides the chunk of the lines from `first` to before `end`.
+    fn ensure_chunk(&self, first: u64, end: u64) -> io::Result<()> {
+        let origins = self.origins.get(place(first)..=place(end - 1)).ok_or(io::ErrorKind::OutOfMemory)?;
+        let is_there = || origins.iter().all(|origin| !origin.load(Ordering::Acquire).is_null());
+        if is_there() {
+            return Ok(());
+        }
+        let mut blocks = self.blocks.lock();
+        if !is_there() {
+            let block = Block::new((end - first) as usize)?;
+            let new = block.start().as_ptr().wrapping_sub(first as usize);
+            // A block does not begin so low that what it holds, and no less before it, would reach down to address 0.
+            debug_assert!(!new.is_null());
+            blocks.push(block);
+            for origin in origins {
+                origin.store(new, Ordering::Release);
             }
         }
-        Err(io::ErrorKind::OutOfMemory.into())
+        Ok(())
     }
+}
 
-    /// The first line of a chunk.
-    #[inline]
-    fn first_line(&self, chunk: usize) -> u64 {
-        if chunk == 0 { 0 } else { 1 << (self.base as usize + chunk - 1) }
-    }
+/// The place of the highest bit of a line's number; that of line 0 is 0.
+#[inline(always)]
+fn place(number: u64) -> usize {
+    (number | 1).ilog2() as usize
+}
 
-    /// Number of lines of a chunk.
-    fn chunk_lines(&self, chunk: usize) -> usize {
-        1 << (self.base as usize + chunk.saturating_sub(1))
-    }
+#[cold]
+fn not_reserved(number: u64) -> ! {
+    panic!("line {number} was not reserved")
 }
 
 /// The zeroed memory of one chunk.

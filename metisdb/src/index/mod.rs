@@ -64,7 +64,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{convert::Infallible, fmt, io, path::PathBuf, sync::Arc};
 
 pub(crate) use self::image::ImageSource;
 #[cfg(test)]
@@ -113,6 +113,16 @@ pub(crate) struct Candidate<'i> {
     pub(crate) verified: bool,
     slot: &'i AtomicU64,
     seen: Entry,
+}
+
+/// What one pass over the chain of a hash gives.
+pub(crate) enum Pass<T> {
+    /// A candidate, or what the visitor made of one.
+    Found(T),
+    /// The index has no such key.
+    Absent,
+    /// The table has changed meanwhile, so that a key may have been missed.
+    Overtaken,
 }
 
 /// How large an index is.
@@ -172,26 +182,43 @@ impl Index {
         hash: u64,
         mut visit: impl FnMut(Candidate<'i>) -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
-        let tag = self.table.tag_of(hash);
         loop {
-            let marker = self.table.marker();
-            probe::pause("index-find-marker");
-            let first = self.table.line(marker.line_of(hash));
-            if let Some(found) = self.scan_chain(first, tag, &mut visit)? {
-                return Ok(Some(found));
-            }
-            probe::pause("index-find-scanned");
-            if probe::skip("index-recheck") {
-                return Ok(None);
-            }
-            // After the fence, the marker is at least as new as anything the scan has seen.
-            if !probe::skip("index-recheck-fence") {
-                fence(Ordering::Acquire);
-            }
-            if self.table.marker() == marker {
-                return Ok(None);
+            match self.pass(hash, &mut visit)? {
+                Pass::Found(found) => return Ok(Some(found)),
+                Pass::Absent => return Ok(None),
+                Pass::Overtaken => {}
             }
         }
+    }
+
+    /// The first record that may be that of a key with this hash. Where it is not, or the table grows meanwhile, [`Index::find`] tells.
+    #[inline(always)]
+    pub(crate) fn first(&self, hash: u64) -> Pass<Candidate<'_>> {
+        let Ok(pass) = self.pass(hash, |candidate| Ok::<_, Infallible>(Some(candidate)));
+        pass
+    }
+
+    #[inline(always)]
+    fn pass<'i, T, E>(
+        &'i self,
+        hash: u64,
+        mut visit: impl FnMut(Candidate<'i>) -> Result<Option<T>, E>,
+    ) -> Result<Pass<T>, E> {
+        let marker = self.table.marker();
+        probe::pause("index-find-marker");
+        let first = self.table.line(marker.line_of(hash));
+        if let Some(found) = self.scan_chain(first, self.table.tag_of(hash), &mut visit)? {
+            return Ok(Pass::Found(found));
+        }
+        probe::pause("index-find-scanned");
+        if probe::skip("index-recheck") {
+            return Ok(Pass::Absent);
+        }
+        // After the fence, the marker is at least as new as anything the scan has seen.
+        if !probe::skip("index-recheck-fence") {
+            fence(Ordering::Acquire);
+        }
+        Ok(if self.table.marker() == marker { Pass::Absent } else { Pass::Overtaken })
     }
 
     #[inline(always)]
@@ -202,27 +229,24 @@ impl Index {
         visit: &mut impl FnMut(Candidate<'i>) -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
         loop {
-            let mut hints = scan::tag_hints(line, tag) & !(1 << LINK_SLOT);
-            while hints != 0 {
+            // The last slot always has its turn: one load decides whether it holds an entry or the link that replaced it.
+            let mut hints = scan::tag_hints(line, tag) | 1 << LINK_SLOT;
+            let last = loop {
                 let slot = hints.trailing_zeros() as usize;
-                hints &= hints - 1;
                 let entry = line.get(slot);
                 if entry.has_tag(tag)
                     && let Some(found) = visit(Candidate::new(line, slot, entry))?
                 {
                     return Ok(Some(found));
                 }
-            }
-            // One load decides whether this slot holds an entry or the link that replaced it.
-            let last = line.get(LINK_SLOT);
-            if let Some(next) = last.linked() {
-                probe::pause("index-find-linked");
-                line = self.table.overflow_line(next);
-            } else if last.has_tag(tag) {
-                return visit(Candidate::new(line, LINK_SLOT, last));
-            } else {
-                return Ok(None);
-            }
+                hints &= hints - 1;
+                if hints == 0 {
+                    break entry;
+                }
+            };
+            let Some(next) = last.linked() else { return Ok(None) };
+            probe::pause("index-find-linked");
+            line = self.table.overflow_line(next);
         }
     }
 

@@ -288,14 +288,20 @@ pub(crate) fn version(record: &[u8]) -> u64 {
     u64::from_le_bytes(record[2..10].try_into().expect("8 bytes")) >> 24
 }
 
-/// Version and value of a slot's record.
+/// The value of a slot's record.
 #[inline(always)]
-pub(crate) fn slot_value(record: &[u8]) -> (u64, U256) {
-    let value = match record[SLOT_BYTES..].first_chunk::<32>() {
-        Some(whole) => U256::from_be_bytes(*whole),
-        None => U256::from_be_slice(&record[SLOT_BYTES..]),
-    };
-    (version(record), value)
+pub(crate) fn slot_value(record: &[u8]) -> U256 {
+    // The value is the end of the record, and less than all of what is in front of it.
+    let mut words = U256::from_be_bytes(*record.last_chunk::<32>().expect("32 bytes")).into_limbs();
+    let bits = 8 * (record.len() - SLOT_BYTES);
+    if bits < 256 {
+        for (index, word) in words.iter_mut().enumerate() {
+            // As many bits as the word has of the value.
+            let own = bits.saturating_sub(64 * index).min(64) as u32;
+            *word &= u64::MAX.checked_shr(64 - own).unwrap_or(0);
+        }
+    }
+    U256::from_limbs(words)
 }
 
 /// Checks the checksum of a record, given without its padding.
@@ -414,6 +420,17 @@ mod tests {
         for record in limits() {
             round_trip(record, 8);
             round_trip(record, POSITION_LIMIT - 8);
+        }
+    }
+
+    #[test]
+    fn values_of_every_length_are_read_in_place() {
+        for value in (0..=256).map(|bits| U256::MAX.checked_shr(256 - bits).unwrap_or_default()) {
+            let body = Body::Slot { account: AccountId(u64::MAX), slot: U256::MAX, value };
+            let mut bytes = Vec::new();
+            encode(&mut bytes, 8, &Record { version: 1, previous: None, body });
+            let length = length_of_slot(&bytes[..LEAST_BYTES], AccountId(u64::MAX)).unwrap();
+            assert_eq!(slot_value(&bytes[..length]), value);
         }
     }
 

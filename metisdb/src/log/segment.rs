@@ -189,8 +189,10 @@ impl Segment {
 #[derive(Debug)]
 pub(crate) struct SegmentTable {
     /// Address of each `segment_bytes` of the log; null where no segment is.
-    bases: Box<[AtomicPtr<u8>]>,
+    bases: Box<[AtomicPtr<u8>; SLOT_LIMIT as usize]>,
     shift: u32,
+    /// The bits of a position that lead on from such an address.
+    mask: u64,
     segments: Mutex<BTreeMap<u64, Arc<Segment>>>,
 }
 
@@ -199,8 +201,8 @@ impl SegmentTable {
         debug_assert!(segment_bytes.is_power_of_two());
         // SAFETY: the all-zero bit pattern is the null `AtomicPtr`. Zeroed memory is mapped lazily, so
         // that the unused part of the table takes no memory.
-        let bases = unsafe { Box::<[AtomicPtr<u8>]>::new_zeroed_slice(SLOT_LIMIT as usize).assume_init() };
-        Self { bases, shift: segment_bytes.trailing_zeros(), segments: Mutex::default() }
+        let bases = unsafe { Box::new_zeroed().assume_init() };
+        Self { bases, shift: segment_bytes.trailing_zeros(), mask: segment_bytes - 1, segments: Mutex::default() }
     }
 
     /// Adds a segment; the caller checked that it ends below the limits.
@@ -243,7 +245,7 @@ impl SegmentTable {
     #[inline]
     pub(crate) fn prefetch(&self, position: u64) {
         let Some(base) = self.base(position) else { return };
-        let address = base.wrapping_add((position & self.mask()) as usize);
+        let address = base.wrapping_add((position & self.mask) as usize);
         crate::prefetch::line(address);
         crate::prefetch::line(address.wrapping_add(64));
     }
@@ -256,7 +258,7 @@ impl SegmentTable {
     #[inline(always)]
     pub(crate) unsafe fn bytes(&self, position: u64, length: usize) -> Option<&[u8]> {
         let base = self.base(position)?;
-        let offset = (position & self.mask()) as usize;
+        let offset = (position & self.mask) as usize;
         if offset + length > 1usize << self.shift {
             return self.bytes_across_slots(position, length);
         }
@@ -271,9 +273,11 @@ impl SegmentTable {
     /// As for [`SegmentTable::bytes`], of the bytes that are read through the pointer.
     #[inline(always)]
     pub(crate) unsafe fn start(&self, position: u64, room: usize) -> Option<*const u8> {
-        let offset = (position & self.mask()) as usize;
-        let base = self.base(position).filter(|_| offset + room <= 1usize << self.shift)?;
-        Some(base.wrapping_add(offset).cast_const())
+        debug_assert!(room > 0);
+        let offset = (position & self.mask) as usize;
+        let base = self.base(position).filter(|_| offset + (room - 1) <= self.mask as usize)?;
+        // SAFETY: the slot of `segment_bytes` at `base` is mapped while its segment is in the table.
+        Some(unsafe { base.add(offset) })
     }
 
     /// [`SegmentTable::bytes`] for the rare record that crosses from one slot into the next, in a segment of several.
@@ -302,10 +306,5 @@ impl SegmentTable {
     fn base(&self, position: u64) -> Option<*mut u8> {
         let base = self.bases.get((position >> self.shift) as usize)?.load(Ordering::Acquire);
         (!base.is_null()).then_some(base)
-    }
-
-    #[inline]
-    fn mask(&self) -> u64 {
-        (1 << self.shift) - 1
     }
 }
