@@ -26,22 +26,19 @@ pub(crate) enum What {
     Export(ExportArguments),
     /// Makes a database of a file: verifies every chunk, and the state root.
     Import(ImportArguments),
-    /// Verifies every chunk of a file, and the state root, without a database.
+    /// Verifies every chunk of a file, and the state root, without a database. Whether the code of each account is there, an import tells.
     Verify(VerifyArguments),
 }
 
 /// What is exported.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArguments {
-    /// Folder of the database.
-    db: PathBuf,
+    #[command(flatten)]
+    target: Target,
     /// The file that is made. Until it is whole it has `.partial` behind its name; the same command goes on with that.
     file: PathBuf,
     #[command(flatten)]
     at: At,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
 }
 
 /// What is imported.
@@ -50,6 +47,7 @@ pub(crate) struct ImportArguments {
     /// The snapshot file.
     file: PathBuf,
     /// Folder of the new database. Until it is whole it is in one with `.importing` behind its name; the same command goes on with that.
+    #[arg(long = "db", value_name = "PATH")]
     db: PathBuf,
     /// Print one JSON object.
     #[arg(long)]
@@ -70,7 +68,7 @@ impl What {
     /// Whether the answer is for programs.
     pub(crate) fn json(&self) -> bool {
         match self {
-            Self::Export(arguments) => arguments.json,
+            Self::Export(arguments) => arguments.target.json,
             Self::Import(arguments) => arguments.json,
             Self::Verify(arguments) => arguments.json,
         }
@@ -87,13 +85,13 @@ pub(crate) fn snapshot(what: &What) -> Result<Answer, Failure> {
 }
 
 fn export(arguments: &ExportArguments) -> Result<Answer, Failure> {
-    let ExportArguments { db: path, file, at, json } = arguments;
+    let ExportArguments { target, file, at } = arguments;
     let mut watch = Watch::begin("exports")?;
-    let db = Target { path: path.clone(), json: *json }.open()?;
+    let db = target.open()?;
     let snapshot = at.snapshot(&db)?;
     let tally = snapshot.export(file, |tally| watch.see(tally)).map_err(refused)?;
     let header = SnapshotFile::open(file)?.header().clone();
-    Ok(watch.answer(line("database", path.display()), file, &header, &tally))
+    Ok(watch.answer(line("database", target.path.display()), file, &header, &tally))
 }
 
 fn import(arguments: &ImportArguments) -> Result<Answer, Failure> {

@@ -41,6 +41,8 @@ pub struct SlotProof {
 impl AccountProof {
     /// Checks that the state of the given root holds exactly what is claimed here of the account and of every slot.
     ///
+    /// The address and the slots are a part of the claim: compare them with what was asked for. A slot that is not listed is not proven.
+    ///
     /// # Errors
     ///
     /// Whatever is not the honest proof of all that is claimed.

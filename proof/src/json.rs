@@ -2,7 +2,7 @@
 //!
 //! Whatever is read is the only form of what it says, but that digits above 9 may be written large, and that keys of slots may be
 //! numbers. Nothing is taken for granted: a field too many or too few, a number with a zero in front, a list longer than a path can
-//! be, all are refused. What is read takes no more memory than the text.
+//! be, all are refused. What is read takes memory in proportion to the text, at most sixteen times as much.
 //!
 //! EIP-1186 does not say whether an account exists: an absent one has the fields of an empty one. What its nodes prove tells
 //! them apart, whatever the root is; where they prove nothing, the account is taken for absent, and refused by

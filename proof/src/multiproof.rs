@@ -53,6 +53,9 @@ pub struct SlotClaim {
 impl MultiProof {
     /// Checks that the state of the given root holds exactly what is claimed here of every account and slot.
     ///
+    /// Addresses and slots are a part of the claim: compare them with what was asked for. Of no accounts nothing is claimed, which is so
+    /// under any root.
+    ///
     /// # Errors
     ///
     /// Whatever is not the honest proof of all that is claimed. [`ProofError::KeyOrder`] and indices of nodes are about the

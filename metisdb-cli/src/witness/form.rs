@@ -22,7 +22,17 @@ pub(crate) enum Form {
     Directory,
 }
 
-/// Writes it where nothing is. Returns the bytes.
+/// Nothing may be where the witness is to be.
+pub(super) fn require_nothing(path: &Path) -> Result<(), Failure> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => {
+            Err(Failure::Refused(format!("{} is there already; name another place, or move it away", path.display())))
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+/// Writes it where nothing is: all of it, or nothing stays there. Returns the bytes.
 pub(super) fn write(witness: &Witness, form: Form, path: &Path) -> Result<u64, Failure> {
     let written = match form {
         Form::Json => {
@@ -37,13 +47,21 @@ pub(super) fn write(witness: &Witness, form: Form, path: &Path) -> Result<u64, F
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<u64> {
     let mut file = fs::File::create_new(path)?;
-    io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()?;
-    Ok(bytes.len() as u64)
+    let written = io::Write::write_all(&mut file, bytes).and_then(|()| file.sync_all());
+    written.map(|()| bytes.len() as u64).inspect_err(|_| {
+        // The error to be told is the first one; so below.
+        let _ = fs::remove_file(path);
+    })
 }
 
 fn write_preimages(witness: &Witness, form: Form, folder: &Path) -> io::Result<u64> {
     fs::create_dir(folder)?;
+    fill(witness, form, folder).inspect_err(|_| {
+        let _ = fs::remove_dir_all(folder);
+    })
+}
+
+fn fill(witness: &Witness, form: Form, folder: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for (key, value) in witness.preimages() {
         let key = hex::encode(key);

@@ -112,6 +112,7 @@ pub(crate) fn witness(what: &What) -> Result<Answer, Failure> {
 fn export(arguments: &ExportArguments) -> Result<Answer, Failure> {
     let ExportArguments { target, at, rules, block: file, headers, superset, form, out } = arguments;
     let refused = |reason: String| Failure::Refused(format!("{}: {reason}", file.display()));
+    form::require_nothing(out)?;
     let block = read_block(file)?;
     let headers = headers.iter().map(|path| encoded_header(path)).collect::<Result<Vec<_>, _>>()?;
     let chain = rules.chain()?;

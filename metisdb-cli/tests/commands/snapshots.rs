@@ -47,12 +47,12 @@ impl Source {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn export(&self) -> [String; 4] {
-        ["snapshot".to_owned(), "export".to_owned(), self.path("state"), self.path("file")]
+    fn export(&self) -> [String; 5] {
+        ["snapshot", "export", "--db", &self.path("state"), &self.path("file")].map(str::to_owned)
     }
 
-    fn import(&self) -> [String; 4] {
-        ["snapshot".to_owned(), "import".to_owned(), self.path("file"), self.path("copy")]
+    fn import(&self) -> [String; 5] {
+        ["snapshot", "import", "--db", &self.path("copy"), &self.path("file")].map(str::to_owned)
     }
 
     /// The copy is the state, by the naive trie, and sound.
@@ -104,18 +104,20 @@ fn a_state_goes_through_a_file() {
     }
 }
 
+/// Once these two took the database by its place among the arguments, and all others by `--db`.
 #[test]
 fn what_cannot_be_is_told() {
     let source = Source::new(200);
     let (state, file, copy) = (source.path("state"), source.path("file"), source.path("copy"));
-    fails(&["snapshot", "export", &state], USAGE);
-    fails(&["snapshot", "export", &copy, &file], UNUSABLE);
-    fails(&["snapshot", "export", &state, &file, "--version", "7"], ABSENT);
+    fails(&["snapshot", "export", "--db", &state], USAGE);
+    fails(&["snapshot", "export", &state, &file], USAGE);
+    fails(&["snapshot", "export", "--db", &copy, &file], UNUSABLE);
+    fails(&["snapshot", "export", "--db", &state, &file, "--version", "7"], ABSENT);
     assert_eq!(names(source.folder.path()), ["state"]);
-    text(&["snapshot", "export", &state, &file, "--version", "1"]);
-    let message = fails(&["snapshot", "export", &state, &file], REFUSED);
+    text(&["snapshot", "export", "--db", &state, &file, "--version", "1"]);
+    let message = fails(&["snapshot", "export", "--db", &state, &file], REFUSED);
     assert!(message.contains("is there already"), "{message}");
-    let message = fails(&["snapshot", "import", &file, &state], REFUSED);
+    let message = fails(&["snapshot", "import", "--db", &state, &file], REFUSED);
     assert!(message.contains("is there already"), "{message}");
     fails(&["snapshot", "verify", &copy], UNUSABLE);
 
@@ -134,17 +136,17 @@ fn what_cannot_be_is_told() {
         assert!(message.contains(part) && message.contains(&file), "{message}");
     }
     fs::write(&file, &sound[..sound.len() - 1]).unwrap();
-    let message = fails(&["snapshot", "import", &file, &copy], DAMAGED);
+    let message = fails(&["snapshot", "import", "--db", &copy, &file], DAMAGED);
     assert!(message.contains("expected chunk 2: 56 bytes, got 55, then the end"), "{message}");
     assert_eq!(names(source.folder.path()), ["copy.importing", "file", "state"]);
     fails(&["info", "--db", &copy], UNUSABLE);
 
     let other = Source::new(100);
     text(&arguments(&other.export()));
-    let message = fails(&["snapshot", "import", &other.path("file"), &copy], REFUSED);
+    let message = fails(&["snapshot", "import", "--db", &copy, &other.path("file")], REFUSED);
     assert!(message.contains("copy.importing belongs to the state of version 1"), "{message}");
     fs::write(&file, &sound).unwrap();
-    text(&["snapshot", "import", &file, &copy]);
+    text(&["snapshot", "import", "--db", &copy, &file]);
     source.check_copy();
 }
 

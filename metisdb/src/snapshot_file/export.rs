@@ -49,7 +49,8 @@ impl Snapshot {
         path: impl AsRef<Path>,
         mut progress: impl FnMut(&SnapshotTally) -> ControlFlow<()>,
     ) -> Result<SnapshotTally> {
-        let path = path.as_ref();
+        // A slash behind the name would be found to be wrong when all is written.
+        let path = &sibling(path.as_ref(), "")?;
         let partial = sibling(path, ".partial")?;
         require_nothing(path)?;
         let file = claim(&partial)?;

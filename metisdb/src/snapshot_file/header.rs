@@ -54,7 +54,8 @@ impl SnapshotHeader {
     }
 
     /// The block that was committed with the state, and those before it, in the order of their numbers: at most 256, which is what the
-    /// execution of the next block can ask for. None where none was committed with the state.
+    /// execution of the next block can ask for. None where none was committed with the state. The root does not prove them: compare them with
+    /// those of a chain that is trusted.
     pub fn blocks(&self) -> &[Block] {
         &self.blocks
     }

@@ -21,13 +21,36 @@ use crate::{
     types::Block,
 };
 
+/// Why an import ends early.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// The next call goes on with what was committed.
+    Unfinished(Error),
+    /// What was committed is no part of the state of this root, though its hashes held: nothing can be made of it.
+    Unsound(Error),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Unfinished(error)
+    }
+}
+
+impl From<Halt> for Error {
+    fn from(halt: Halt) -> Self {
+        let (Halt::Unfinished(error) | Halt::Unsound(error)) = halt;
+        error
+    }
+}
+
 impl<R: Read> SnapshotFile<R> {
     /// Makes a database of the file, which verifies every chunk, and its root against that of the file. `progress` is told after each chunk
     /// how far it is, and ends the call with [`ControlFlow::Break`].
     ///
     /// The database is at `target` when it is whole, has the root and is durable; before, it is made in the folder with `.importing` behind
     /// its name. A call that was stopped, failed or was killed is gone on with by the same call with the same file, read from its
-    /// beginning: chunks that are in the database are verified again, not imported again.
+    /// beginning: chunks that are in the database are verified again, not imported again. Where their content turns out to be another state
+    /// than that of the root, what was made of them is removed, and a sound file begins anew.
     ///
     /// The plain keys are committed anew: the versions of the new database count its own commits. Of `options`,
     /// [`Options::retain_versions`] is not heeded: the versions on the way are nobody's business. Memory: that of a database while it is
@@ -50,7 +73,16 @@ impl<R: Read> SnapshotFile<R> {
             Err(Error::NotADatabase { .. }) => options.create(site.database())?,
             other => other?,
         };
-        let tally = self.load(&db, &mut progress)?;
+        let tally = match self.load(&db, &mut progress) {
+            Ok(tally) => tally,
+            Err(Halt::Unfinished(error)) => return Err(error),
+            Err(Halt::Unsound(error)) => {
+                // Whether it could be closed well is of no matter to what is removed.
+                let _ = db.close();
+                site.clear()?;
+                return Err(error);
+            }
+        };
         db.close()?;
         site.publish()?;
         Ok(tally)
@@ -61,7 +93,7 @@ impl<R: Read> SnapshotFile<R> {
         &mut self,
         db: &Db,
         progress: &mut impl FnMut(&SnapshotTally) -> ControlFlow<()>,
-    ) -> Result<SnapshotTally> {
+    ) -> Result<SnapshotTally, Halt> {
         let (found, mut found_chunks) = (db.snapshot()?.version(), 0);
         let (name, root, blocks) = (self.name.clone(), self.header.root, self.header.blocks.clone());
         let (own_block, earlier) = blocks.split_last().map_or((None, &blocks[..]), |(own, rest)| (Some(*own), rest));
@@ -73,7 +105,7 @@ impl<R: Read> SnapshotFile<R> {
             if chunk.kind == Kind::End {
                 let actual = db.snapshot()?.root()?;
                 if actual != root {
-                    return Err(other_root(root, actual, &name));
+                    return Err(Halt::Unsound(other_root(root, actual, &name)));
                 }
             }
             if version <= found {
@@ -81,7 +113,12 @@ impl<R: Read> SnapshotFile<R> {
             } else if chunk.kind == Kind::End {
                 db.commit(&of_block(own_block), Durability::Durable)?;
             } else {
-                db.commit_deferred(&chunk.changes(&db.snapshot()?)?, Durability::Pipelined)?;
+                let changes = chunk.changes(&db.snapshot()?)?;
+                db.commit_deferred(&changes, Durability::Pipelined).map_err(|error| match error {
+                    // An earlier chunk, of another file, did not have it.
+                    Error::SlotWithoutAccount { .. } => Halt::Unsound(error),
+                    other => other.into(),
+                })?;
             }
             report(progress, &SnapshotTally { found_chunks, ..self.cursor.tally })?;
         }
@@ -102,8 +139,8 @@ impl Chunk<'_> {
     /// What it adds to the state, of which `before` has all chunks before it.
     ///
     /// # Errors
-    /// [`Error::Corruption`] where the code of an account is not in front of it; those of reading `before`.
-    fn changes(&self, before: &Snapshot) -> Result<Changes> {
+    /// [`Halt::Unsound`] where the code of an account is not in front of it; those of reading `before`.
+    fn changes(&self, before: &Snapshot) -> Result<Changes, Halt> {
         let mut changes = Changes::new();
         let mut account = Address::ZERO;
         for entry in &self.entries {
@@ -114,7 +151,7 @@ impl Chunk<'_> {
                 Entry::Account(address, fields) => {
                     if fields.code_hash != KECCAK256_EMPTY && !before.has_code(&fields.code_hash)? {
                         let expected = format!("the code {} of {address} in front of its account", fields.code_hash);
-                        return Err(self.damage(Damage::new(expected, "none")));
+                        return Err(Halt::Unsound(self.damage(Damage::new(expected, "none"))));
                     }
                     account = address;
                     changes.set_account(address, fields);

@@ -119,7 +119,8 @@ impl<R: Read> SnapshotFile<R> {
     }
 
     /// Reads the whole file and verifies every chunk, the order of the keys, the totals, and that the state has the root. Needs no
-    /// database, and the memory of one chunk. `progress` is told after each chunk how far it is, and ends it with [`ControlFlow::Break`].
+    /// database, and the memory of one chunk: so whether the code of each account is in the file, only [`SnapshotFile::import`] tells.
+    /// `progress` is told after each chunk how far it is, and ends it with [`ControlFlow::Break`].
     ///
     /// # Errors
     /// [`Error::Corruption`], which names the first chunk that is not as it must be, or says that the root is another; [`Error::Io`];

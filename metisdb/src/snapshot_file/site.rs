@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 /// The header of the file that is imported; locked by who imports it.
 const MARKER: &str = "snapshot-header";
 const DATABASE: &str = "state";
+/// A database that is being removed.
+const REFUSED: &str = "refused";
 
 /// A folder in which a database is made of a snapshot file. It stays until the database is whole.
 #[derive(Debug)]
@@ -77,10 +79,26 @@ impl Site {
         fs::rename(&from, to).map_err(io_error("move the database to", to, 0))?;
         sync_folder_of(&from)?;
         sync_folder_of(to)?;
-        // The database is in its place: whether the rest goes away is of no matter to it.
+        self.tidy();
+        Ok(())
+    }
+
+    /// Removes the database, which must be closed. After a crash the next import begins anew or finds all of it.
+    pub(super) fn clear(self) -> Result<()> {
+        let (from, to) = (self.database(), self.folder.join(REFUSED));
+        // What an earlier call could not remove whole would be in the way.
+        let _ = fs::remove_dir_all(&to);
+        fs::rename(&from, &to).map_err(io_error("move the database to", &to, 0))?;
+        sync_folder_of(&from)?;
+        self.tidy();
+        Ok(())
+    }
+
+    /// Whether what is left goes away is of no matter to a database in its place, nor to the next import.
+    fn tidy(&self) {
+        let _ = fs::remove_dir_all(self.folder.join(REFUSED));
         let _ = fs::remove_file(self.folder.join(MARKER));
         let _ = fs::remove_dir(&self.folder);
-        Ok(())
     }
 }
 

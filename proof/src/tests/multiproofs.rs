@@ -37,6 +37,11 @@ fn the_honest_multiproof_is_accepted() {
     let absent = [path(&[0, 1]), path(&[2])];
     assert_eq!(verify_paths(root, &absent, &nodes[..2]), Ok(vec![None, None]), "extension and empty child");
     assert_eq!(verify_paths(root, &[], &[]), Ok(vec![]));
+    assert_eq!(MultiProof::default().verify(root), Ok(()), "nothing is claimed");
+    assert_eq!(
+        MultiProof { nodes: nodes.clone(), ..MultiProof::default() }.verify(root),
+        Err(ProofError::Unused { index: 0 })
+    );
     assert_eq!(verify_paths(EMPTY_ROOT, &paths, &[]), Ok(vec![None; 3]));
 }
 

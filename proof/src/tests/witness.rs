@@ -305,6 +305,18 @@ fn every_truncation_of_the_form() {
     assert!(read > 0 && read < form.len(), "{read} changed forms are witnesses, too");
 }
 
+/// Once every item was copied by itself into a list that doubled as it grew: a hostile form of single bytes took 64 times its length.
+#[test]
+fn many_short_items_reserve_only_their_places() {
+    const ITEMS: usize = 100_000;
+    let single = |bytes: &[u8]| vec![Bytes::copy_from_slice(bytes); ITEMS];
+    let witness = Witness { state: single(&[1]), codes: single(&[]), ..Witness::default() };
+    let read = Witness::from_rlp(&witness.to_rlp()).unwrap();
+    assert_eq!(read, witness);
+    assert_eq!((read.state.capacity(), read.codes.capacity(), size_of::<Bytes>()), (ITEMS, ITEMS, 32));
+    assert!(read.state.windows(2).all(|pair| pair[0].as_ptr().wrapping_add(1) == pair[1].as_ptr()), "one copy of all");
+}
+
 #[test]
 fn preimages_have_the_keys_of_an_oracle() {
     let witness = some_witness();

@@ -36,29 +36,37 @@ impl Witness {
         form
     }
 
-    /// Reads the RLP form of geth. What the bytes mean is not looked at here, see [`PartialState`](crate::PartialState); what is
-    /// allocated is proportional to them.
+    /// Reads the RLP form of geth. What the bytes mean is not looked at here, see [`PartialState`](crate::PartialState). All parts share
+    /// one copy of the bytes: besides, 32 bytes are allocated for each part, be it a single byte long.
     ///
     /// # Errors
     /// [`WitnessError::Form`] where the bytes are not canonical RLP of that form.
     pub fn from_rlp(bytes: &[u8]) -> Result<Self, WitnessError> {
-        let mut parts = Item::only(bytes)?.list()?;
-        let headers = items(parts.item()?.list()?, |item| item.list().map(|_| item.encoded))?;
-        let codes = items(parts.item()?.list()?, Item::string)?;
-        let state = items(parts.item()?.list()?, Item::string)?;
-        let keys = items(parts.item()?.list()?, Item::string)?;
+        let whole = Bytes::copy_from_slice(bytes);
+        let mut parts = Item::only(&whole)?.list()?;
+        let headers = items(&whole, parts.item()?.list()?, |item| item.list().map(|_| item.encoded))?;
+        let codes = items(&whole, parts.item()?.list()?, Item::string)?;
+        let state = items(&whole, parts.item()?.list()?, Item::string)?;
+        let keys = items(&whole, parts.item()?.list()?, Item::string)?;
         parts.finish()?;
         Ok(Self { state, codes, keys, headers })
     }
 }
 
+/// The items of a list in `whole`, which they share. They are counted first, so that nothing more is reserved than they need.
 fn items<'a>(
-    mut list: Reader<'a>,
+    whole: &'a Bytes,
+    list: Reader<'a>,
     bytes: impl Fn(Item<'a>) -> Result<&'a [u8], RlpError>,
 ) -> Result<Vec<Bytes>, RlpError> {
-    let mut items = Vec::new();
-    while !list.is_finished() {
-        items.push(Bytes::copy_from_slice(bytes(list.item()?)?));
+    let (mut rest, mut count) = (list, 0);
+    while !rest.is_finished() {
+        rest.item()?;
+        count += 1;
+    }
+    let (mut rest, mut items) = (list, Vec::with_capacity(count));
+    while !rest.is_finished() {
+        items.push(whole.slice_ref(bytes(rest.item()?)?));
     }
     Ok(items)
 }

@@ -12,7 +12,7 @@ use super::{
     super::{Random, disk, small},
     block_changes, exported, import,
     naive::{CODES, Content, RawChunk, RawFile, STATE},
-    random_state, verify,
+    random_state, stop_at, verify,
 };
 use crate::{Account, Durability, Error, SnapshotFile};
 
@@ -342,6 +342,51 @@ fn an_import_goes_on_with_a_sound_file() {
     assert_eq!(import(&bytes, &target).unwrap().found_chunks, 3);
     let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["state"]);
+}
+
+/// Once the database that was begun of a file with another state, whose hashes held, was kept: a sound file with the same header went on with it,
+/// and was refused whenever it was tried.
+#[test]
+fn a_sound_file_is_imported_after_one_of_another_state() {
+    let sound = sound();
+    let file = RawFile::read(&sound);
+    let last = file.chunks.len() - 1;
+    let changed = |change: &dyn Fn(&mut RawFile)| {
+        let mut other = file.clone();
+        change(&mut other);
+        other.write()
+    };
+    let another_value = changed(&|file| *file.chunks[last].body.last_mut().unwrap() ^= 2);
+    let a_code_less = changed(&|file| {
+        let code = 5 + u32::from_le_bytes(file.chunks[0].body[1..5].try_into().unwrap()) as usize;
+        file.chunks[0].body.drain(..code);
+        file.chunks[0].record_count -= 1;
+        file.totals[0] -= 1;
+    });
+    // The chunk behind it goes on with an account that is not there then.
+    let continued = file.chunks.iter().position(|chunk| chunk.body[0] == 66).unwrap();
+    let an_account_less = changed(&|file| {
+        let body = [&[64][..], address_behind(&file.content()).as_slice(), &[0; 10]].concat();
+        file.chunks[continued - 1] = RawChunk { kind: STATE, record_count: 1, body };
+    });
+    for (other, stop) in [
+        (&another_value, u64::MAX),
+        (&another_value, last as u64 + 1),
+        (&a_code_less, u64::MAX),
+        (&a_code_less, 1),
+        (&an_account_less, continued as u64),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("state");
+        SnapshotFile::from_stream(&other[..]).unwrap().import(&target, small(), stop_at(stop)).unwrap_err();
+        let refused = import(&sound, &target).is_err();
+        assert_eq!(refused, stop != u64::MAX, "what an import had begun is known to be useless only in the end");
+        if refused {
+            assert_eq!(import(&sound, &target).unwrap().found_chunks, 0);
+        }
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["state"]);
+    }
 }
 
 proptest! {

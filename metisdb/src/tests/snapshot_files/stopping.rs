@@ -64,6 +64,19 @@ fn an_export_that_is_stopped_goes_on() {
     assert!(fs::read(in_steps.path().join("file")).unwrap() == whole);
 }
 
+/// Once a slash behind the name of a file that is there was not seen: all was written, and could not be put in its place.
+#[test]
+fn a_slash_behind_the_name_changes_nothing() {
+    let (db, _) = source();
+    let (snapshot, folder) = (db.snapshot().unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("file/");
+    snapshot.export(&path, go_on).unwrap();
+    assert_eq!(names(folder.path()), ["file"]);
+    let error = snapshot.export(&path, go_on).unwrap_err();
+    assert!(matches!(error, Error::FileExists { .. }), "{error}");
+    assert_eq!(names(folder.path()), ["file"]);
+}
+
 /// A kill leaves any beginning of the file, a power cut anything behind what was synced.
 #[test]
 fn an_export_goes_on_behind_the_last_whole_chunk() {
