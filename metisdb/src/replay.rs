@@ -17,7 +17,6 @@ use std::{
 use parking_lot::Mutex;
 
 use self::{enter::Entering, hand_over::HandOver, steps::Reader};
-
 use crate::{
     error::{Error, Result},
     history::{History, VersionRow},

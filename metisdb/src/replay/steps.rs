@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Steps that are handed over at once; few in tests, so that there are several portions.
-const PORTION: usize = if cfg!(test) { 8 } else { 1024 };
+const PORTION: usize = if cfg!(test) { 64 } else { 1024 };
 
 /// A step of replay.
 #[derive(Debug)]
