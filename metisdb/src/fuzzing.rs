@@ -11,7 +11,7 @@
 
 mod decoders;
 mod files;
-mod mend;
+pub(crate) mod mend;
 mod operations;
 
 use std::collections::BTreeMap;

@@ -53,6 +53,15 @@ pub(crate) struct Found<'s> {
     pub(crate) record: Record<'s>,
 }
 
+/// Where a record stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    pub(crate) position: u64,
+    pub(crate) version: u64,
+    /// Its length with its padding.
+    pub(crate) bytes: usize,
+}
+
 impl Lookup {
     /// The record of a key that is newest at or before `version`; tombstones are found too.
     #[inline]
@@ -102,6 +111,25 @@ impl Lookup {
         self.find(self.hasher.record(key), version, |body| body.key() == *key)
     }
 
+    /// Where the newest record of a key stands. It is compared in place; that it was verified is not noted, for whoever asks is about to
+    /// replace it.
+    pub(crate) fn newest(&self, hash: u64, key: &RecordKey) -> Result<Option<Placed>> {
+        self.index.find(hash, |candidate| {
+            let position = candidate.position;
+            let bytes = self.verified_bytes(position, candidate.verified)?;
+            let is_key = record::is_of_key(bytes, key).map_err(|damage| self.unsound(damage, position, bytes))?;
+            let placed = Placed { position, version: record::version(bytes), bytes: record::padded(bytes) };
+            if storage::is_lost(bytes) { Err(self.unreadable(position)) } else { Ok(is_key.then_some(placed)) }
+        })
+    }
+
+    /// What stands at a position that a live record names.
+    pub(crate) fn placed(&self, position: u64) -> Result<Placed> {
+        let bytes = self.verified_bytes(position, false)?;
+        let placed = Placed { position, version: record::version(bytes), bytes: record::padded(bytes) };
+        if storage::is_lost(bytes) { Err(self.unreadable(position)) } else { Ok(placed) }
+    }
+
     fn walk_back<'s>(&'s self, mut found: Found<'s>, version: u64) -> Result<Option<Found<'s>>> {
         while found.record.version > version {
             let Some(previous) = found.record.previous else { return Ok(None) };
@@ -127,6 +155,14 @@ impl Lookup {
     /// The record at a position that the index or a live record names, verified unless it was before (R1).
     #[inline]
     pub(crate) fn load(&self, position: u64, verified: bool) -> Result<Record<'_>> {
+        let bytes = self.verified_bytes(position, verified)?;
+        let record = record::decode(bytes).map_err(|damage| self.unsound(damage, position, bytes))?;
+        if storage::is_lost(bytes) { Err(self.unreadable(position)) } else { Ok(record) }
+    }
+
+    /// The bytes of a record without its padding. Whether one of their pages is lost is for the caller to ask (R4).
+    #[inline(always)]
+    fn verified_bytes(&self, position: u64, verified: bool) -> Result<&[u8]> {
         let head = self.bytes(position, record::LEAST_BYTES)?;
         let prefix = self.bytes(position, record::prefix_bytes(head))?;
         let length = record::length(prefix).map_err(|damage| self.unsound(damage, position, prefix))?;
@@ -134,8 +170,7 @@ impl Lookup {
         if (!verified || self.verify_every_read) && !probe::skip("record-verify") {
             record::verify(bytes, position).map_err(|damage| self.unsound(damage, position, bytes))?;
         }
-        let record = record::decode(bytes).map_err(|damage| self.unsound(damage, position, bytes))?;
-        if storage::is_lost(bytes) { Err(self.unreadable(position)) } else { Ok(record) }
+        Ok(bytes)
     }
 
     #[inline]

@@ -2,16 +2,21 @@
 //!
 //! Replay and rebuild are one: over an image it begins at the checkpoint, without one at the oldest segment, with nothing.
 //!
-//! Invariant V4 (rule 5): of two records of a key the one with the higher version is newer, wherever it stands.
+//! One thread reads, checks and decodes (`steps`), another one enters what was read (`enter`), in the same order; or one does both (`hand_over`).
+
+mod enter;
+mod hand_over;
+mod steps;
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
+    thread,
 };
 
+use parking_lot::Mutex;
+
+use self::{enter::Entering, hand_over::HandOver, steps::Reader};
 use crate::{
     error::{Error, Result},
     history::{History, VersionRow},
@@ -22,12 +27,10 @@ use crate::{
     log::{
         Damage,
         append::{Log, Tail},
-        frame::{self, FrameHeader, FrameKind},
-        record::{Body, Record, StoredAccount},
         scan::{self, Cursor, SegmentFile},
         segment::{Segment, SegmentTable},
     },
-    lookup::{Found, Lookup, WipeFilter},
+    lookup::{Lookup, WipeFilter},
     options::Options,
     pins::Pins,
     regrow::{self, Known, Regrowth, State},
@@ -38,9 +41,6 @@ use crate::{
     trie::arena::{Arena, pages::Pages},
     tries::Tries,
 };
-
-/// How many records' look-ups are under way at once.
-const BATCH: usize = 32;
 
 /// A store being brought up to date.
 #[derive(Debug)]
@@ -129,124 +129,17 @@ impl Replay {
             let start = Cursor::at_start_of(&first.header);
             (0, Cursor { durable_upto: start.durable_upto.max(newest.durable_upto), ..start })
         };
-        scan::frames(&segments[skipped..], cursor, |header, bytes| self.replay_frame(header, bytes))
-    }
-
-    fn replay_frame(&mut self, header: &FrameHeader, bytes: &[u8]) -> Result<()> {
-        match header.known_kind() {
-            Ok(FrameKind::Changes) => {}
-            Ok(FrameKind::Root) => return self.replay_root(header, bytes),
-            _ => return Ok(()),
-        }
-        self.versions.push_back(VersionRow { version: header.version, position: header.position, root: None });
-        self.replayed.push((header.version, header.position + header.frame_bytes() as u64));
-        self.ledger.bury(self.horizon);
-        self.lookup.index.reserve(header.record_count as usize)?;
-        let segment = self.lookup.table.segment_of(header.position).map_or(0, |segment| segment.number);
-        let mut batch = Vec::with_capacity(BATCH);
-        let replayed = frame::records(header, bytes, |position, record, padded| -> Result<(), Replayed> {
-            batch.push((position, record, padded));
-            if batch.len() == BATCH {
-                self.replay_batch(segment, &batch).map_err(Replayed::Failed)?;
-                batch.clear();
-            }
-            Ok(())
-        });
-        replayed.map_err(|failure| match failure {
-            Replayed::Failed(error) => error,
-            Replayed::Damage(damage) => self.lookup.damage(damage, header.position),
-        })?;
-        self.replay_batch(segment, &batch)
-    }
-
-    /// Enters records, each with its position and padded length; the waits for what they supersede overlap.
-    fn replay_batch(&mut self, segment: u64, batch: &[(u64, Record<'_>, usize)]) -> Result<()> {
-        let hashes: Vec<u64> =
-            batch.iter().map(|(_, record, _)| self.lookup.hasher.record(&record.body.key())).collect();
-        self.lookup.prefetch(&hashes);
-        for (_, record, _) in batch {
-            record.previous.into_iter().for_each(|previous| self.lookup.table.prefetch(previous));
-        }
-        for ((position, record, padded), hash) in batch.iter().zip(hashes) {
-            self.replay_record(segment, (*position, hash), record, *padded)?;
-        }
-        Ok(())
-    }
-
-    fn replay_root(&mut self, header: &FrameHeader, bytes: &[u8]) -> Result<()> {
-        let versions = &mut self.versions;
-        frame::records(header, bytes, |_, record, _| -> Result<(), Damage> {
-            if let Body::Root { root, .. } = record.body
-                && let Some(row) = versions.iter_mut().rev().find(|row| row.version == record.version)
-            {
-                row.root = Some(root);
-            }
-            Ok(())
+        let (hasher, threads) = (self.lookup.hasher.clone(), self.options.trie_threads());
+        let entering = Mutex::new(Entering::new(self, segments));
+        thread::scope(|scope| {
+            let mut hand_over = HandOver::new(scope, &entering, threads);
+            let mut reader = Reader::new(hasher, |portion| hand_over.portion(portion));
+            let read = scan::frames(&segments[skipped..], cursor, |header, bytes| reader.frame(header, bytes));
+            let rest = reader.rest();
+            // What stands first in the log fails first.
+            hand_over.finish(&rest)?;
+            read
         })
-        .map_err(|damage| self.lookup.damage(damage, header.position))
-    }
-
-    /// Enters one record in the books and, if it is newer than what the index has, in the index.
-    fn replay_record(
-        &mut self,
-        segment: u64,
-        (position, hash): (u64, u64),
-        record: &Record<'_>,
-        padded: usize,
-    ) -> Result<()> {
-        self.ledger.add(segment, padded);
-        let key = record.body.key();
-        let indexed = self.lookup.find(hash, u64::MAX, |body| body.key() == key)?;
-        let previous = Self::superseded(&self.lookup, self.from_image, record, indexed)?;
-        if let Some((old, superseded)) = &previous {
-            self.ledger.retire(record.version, *old, superseded.body.padded_bytes());
-        }
-        match record.body {
-            Body::Wipe { account } => {
-                self.ledger.wipe(account, record.version);
-                self.lookup.wipes.insert(account);
-            }
-            Body::Account { address, stored: StoredAccount { salt, .. } } | Body::AccountDeleted { address, salt }
-                if salt != 0 =>
-            {
-                self.ledger.salted.insert(self.lookup.hasher.account_id(&address, salt), address);
-                self.lookup.salted.store(true, Ordering::Release);
-            }
-            _ => {}
-        }
-        // V4: the index names the record with the highest version.
-        match indexed {
-            Some(found) if (found.record.version, found.position) >= (record.version, position) => {}
-            Some(found) => {
-                self.lookup.index.replace(hash, found.position, position);
-            }
-            None => self.lookup.index.insert(hash, position),
-        }
-        Ok(())
-    }
-
-    /// The record that this one supersedes, with its segment. Over an image, which may be ahead, it is the one that
-    /// `previous` names. In a rebuild it is the newest that was read: `previous` may lead to a segment that is gone, and past records
-    /// that are still there.
-    fn superseded<'l>(
-        lookup: &'l Lookup,
-        from_image: bool,
-        record: &Record<'_>,
-        indexed: Option<Found<'l>>,
-    ) -> Result<Option<(u64, Record<'l>)>> {
-        let older = if from_image {
-            match record.previous {
-                // Most often it is what the index has.
-                Some(at) if indexed.as_ref().is_some_and(|found| found.position == at) => indexed,
-                Some(at) if lookup.table.segment_of(at).is_some() => {
-                    Some(Found { position: at, record: lookup.load(at, false)? })
-                }
-                _ => None,
-            }
-        } else {
-            indexed.filter(|found| found.record.version < record.version)
-        };
-        Ok(older.and_then(|older| Some((lookup.table.segment_of(older.position)?.number, older.record))))
     }
 
     /// End of the last frame with changes; 0 where none was replayed.
@@ -343,17 +236,5 @@ impl Replay {
             lock,
             process: std::process::id(),
         })
-    }
-}
-
-/// Why replaying a frame stopped.
-enum Replayed {
-    Damage(Damage),
-    Failed(Error),
-}
-
-impl From<Damage> for Replayed {
-    fn from(damage: Damage) -> Self {
-        Self::Damage(damage)
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn segment_header(bytes: &mut [u8]) {
 }
 
 /// A segment: its header, and frame after frame from there.
-pub(super) fn segment(bytes: &mut [u8]) {
+pub(crate) fn segment(bytes: &mut [u8]) {
     segment_header(bytes);
     let Some(header) = bytes.first_chunk().map(SegmentHeader::decode) else { return };
     let secret = frame::secret(&header.seed);

@@ -257,6 +257,15 @@ impl Index {
         crate::prefetch::line(std::ptr::from_ref(self.table.line(line)).cast());
     }
 
+    /// Brings the overflow line behind the line of a hash, if there is one, into the cache, once the line itself is there.
+    #[inline]
+    pub(crate) fn prefetch_overflow(&self, hash: u64) {
+        let line = self.table.line(self.table.marker().line_of(hash));
+        if let Some(next) = self.table.following(line) {
+            crate::prefetch::line(std::ptr::from_ref(next).cast());
+        }
+    }
+
     /// Provides the memory for that many inserts, which then cannot fail.
     ///
     /// Fails with [`Error::LimitReached`] if the index cannot grow that far, and with

@@ -304,6 +304,23 @@ pub(crate) fn slot_value(record: &[u8]) -> U256 {
     U256::from_limbs(words)
 }
 
+/// Whether a record is of this key, told without decoding it where it is a slot's.
+#[inline]
+pub(crate) fn is_of_key(record: &[u8], key: &RecordKey) -> Result<bool, Damage> {
+    match key {
+        RecordKey::Slot(account, slot) => {
+            Ok(length_of_slot(&record[..LEAST_BYTES], *account).is_some() && is_of_slot(record, slot))
+        }
+        _ => Ok(decode(record)?.body.key() == *key),
+    }
+}
+
+/// Length with its padding of a record given without.
+#[inline]
+pub(crate) fn padded(record: &[u8]) -> usize {
+    record.len().next_multiple_of(ALIGNMENT)
+}
+
 /// Checks the checksum of a record, given without its padding.
 #[inline]
 pub(crate) fn verify(record: &[u8], position: u64) -> Result<(), Damage> {

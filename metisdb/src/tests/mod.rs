@@ -25,6 +25,7 @@ mod processes;
 mod proofs;
 mod readers;
 mod regressions;
+mod replay;
 mod snapshot_files;
 mod spec;
 mod trie_readers;
