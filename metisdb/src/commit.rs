@@ -82,7 +82,7 @@ pub(crate) fn commit(store: &Shared, changes: &Changes, durability: Durability) 
     let (_, base) = store.tries.newest();
     let view = store.view(store.pins.head(), &[]);
     let has_storage = |path: &B256| Ok(store.tries.storage(&base.trie, path)?.is_some());
-    let staged = stage::stage(&view, changes, &has_storage, store.options.trie_threads())?;
+    let staged = stage::stage(&view, changes, &has_storage, store.options.most_threads())?;
     let new = store.tries.update(&base.trie, &staged.trie, &view)?;
     let appended = append(store, &mut writer, &staged, Some(new.trie.root), durability)?;
     publish(store, &mut writer, &staged, &appended, Some(new));

@@ -139,8 +139,9 @@ impl Options {
         self
     }
 
-    /// How many threads may compute one root; those of the machine by default, but at most 8. They are started for the update of a few hundred
-    /// keys or more, and end with it.
+    /// How many threads may look changes up, compute one root, or replay the log (at most two) at once; those of the machine by default, but at
+    /// most 8. They are started for a few hundred keys or more, and end with what they do; with more than one, another one frees the nodes that
+    /// a large commit has replaced, beside what follows.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
@@ -190,8 +191,8 @@ impl Options {
         (self.expected_keys / KEYS_A_LINE).next_power_of_two().trailing_zeros().clamp(2, 29)
     }
 
-    /// Threads of an update of the trie.
-    pub(crate) fn trie_threads(&self) -> usize {
+    /// Threads that one step may use.
+    pub(crate) fn most_threads(&self) -> usize {
         const MOST: usize = 8;
         // The system is asked once: its answer takes longer than to open a small database.
         static AVAILABLE: LazyLock<usize> =

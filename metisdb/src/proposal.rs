@@ -119,7 +119,7 @@ fn make(
     store.check_process()?;
     let view = store.view(snapshot.version(), below);
     let has_storage = |path: &B256| Ok(store.tries.storage(&base.trie, path)?.is_some());
-    let staged = stage::stage(&view, changes, &has_storage, store.options.trie_threads())?;
+    let staged = stage::stage(&view, changes, &has_storage, store.options.most_threads())?;
     let new = store.tries.update(&base.trie, &staged.trie, &view)?;
     let held = base.derive(new.trie.clone());
     let staged = below.iter().cloned().chain([Arc::new(staged)]).collect();

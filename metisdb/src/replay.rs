@@ -129,7 +129,7 @@ impl Replay {
             let start = Cursor::at_start_of(&first.header);
             (0, Cursor { durable_upto: start.durable_upto.max(newest.durable_upto), ..start })
         };
-        let (hasher, threads) = (self.lookup.hasher.clone(), self.options.trie_threads());
+        let (hasher, threads) = (self.lookup.hasher.clone(), self.options.most_threads());
         let entering = Mutex::new(Entering::new(self, segments));
         thread::scope(|scope| {
             let mut hand_over = HandOver::new(scope, &entering, threads);
@@ -174,7 +174,7 @@ impl Replay {
             version: end.version,
             root: self.versions.back().and_then(|row| row.root),
             spill_bytes: writes.then_some(self.options.max_unwritten_trie_bytes),
-            threads: self.options.trie_threads(),
+            threads: self.options.most_threads(),
         };
         let state = State { lookup: &self.lookup, salted: &self.ledger.salted };
         let arena = Arena::open(self.lookup.storage.clone(), newest.identity, !writes)?;

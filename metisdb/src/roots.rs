@@ -137,7 +137,7 @@ pub(crate) fn commit_deferred(
     let mut writer = store.writer.lock();
     let _unbroken = store.log.unbroken();
     let before = store.pins.head();
-    let staged = stage::stage(&store.view(before, &[]), changes, &|_| Ok(true), store.options.trie_threads())?;
+    let staged = stage::stage(&store.view(before, &[]), changes, &|_| Ok(true), store.options.most_threads())?;
     let appended = commit::append(store, &mut writer, &staged, None, durability)?;
     let pin = store.pins.pin_newest_for_good();
     if probe::skip("deferred-pin") {
