@@ -68,13 +68,13 @@ fn what_is_below_lives_as_long_as_a_holder() {
 fn threads_share_a_branch() {
     let branch = grown(16);
     thread::scope(|scope| {
-        for seed in 0..3_u8 {
+        for seed in 0..3 {
             let mut own = branch.clone();
             scope.spawn(move || {
                 for round in 0..if cfg!(miri) { 5 } else { 2_000 } {
                     let copy = own.clone();
                     drop(std::mem::replace(&mut own, copy));
-                    let nibble = (seed + round as u8) % 16;
+                    let nibble = ((seed + round) % 16) as u8;
                     assert_eq!(tag_below(&own, nibble), Some(100 + u64::from(nibble)));
                 }
             });
