@@ -20,6 +20,7 @@
 
 use std::{
     alloc::{Layout, handle_alloc_error},
+    mem::MaybeUninit,
     ptr::{self, NonNull},
 };
 
@@ -142,6 +143,10 @@ pub(super) unsafe fn give_back(cell: NonNull<u8>) {
     // SAFETY: the cell lies in a block, which begins at a multiple of its length; its size does not change as long as a cell
     // is in use (M1), as this one is, and was written before the cell was given out.
     let units = unsafe { ptr::addr_of!((*block).units).read() };
+    for unit in 0..units as usize {
+        // SAFETY: the cell is so many units long, and nobody's any more. No instruction: it tells Miri that what was there is not to be read.
+        unsafe { cell.cast::<MaybeUninit<[u8; UNIT_BYTES]>>().add(unit).write(MaybeUninit::uninit()) };
+    }
     let mut size = POOL[units as usize - 1].lock();
     // SAFETY: the block is of this size, so its books are this lock's holder's. The cell is nobody's any more, and long enough for a link.
     unsafe {
