@@ -242,11 +242,16 @@ fn give_block_back(block: NonNull<Block>) {
     };
     region.free |= 1 << (offset(region) / BLOCK_BYTES);
     if region.free == ALL_FREE {
-        let free = regions.iter().filter(|region| region.free == ALL_FREE).count();
-        if 2 * free > regions.len() + 1 {
-            let index = regions.iter().position(|region| region.free == ALL_FREE).unwrap_or_default();
-            regions.swap_remove(index);
-        }
+        give_regions_back(&mut regions);
+    }
+}
+
+/// Keeps as many regions that nobody uses as are in use, and one more.
+fn give_regions_back(regions: &mut Vec<Region>) {
+    let is_free = |region: &Region| region.free == ALL_FREE;
+    while 2 * regions.iter().filter(|region| is_free(region)).count() > regions.len() + 1 {
+        let index = regions.iter().position(is_free).unwrap_or_default();
+        regions.swap_remove(index);
     }
 }
 
@@ -258,7 +263,7 @@ mod heap {
         ptr::NonNull,
     };
 
-    /// As [`HugePages`](AnonymousMap), from the heap, which Miri looks at.
+    /// As `AnonymousMap`, from the heap, which Miri looks at.
     pub(super) struct Heap {
         start: NonNull<u8>,
         layout: Layout,
@@ -282,7 +287,7 @@ mod heap {
 
     impl Drop for Heap {
         fn drop(&mut self) {
-            // SAFETY: allocated in `new` with this layout.
+            // SAFETY: allocated in `of_huge_pages` with this layout.
             unsafe { dealloc(self.start.as_ptr(), self.layout) }
         }
     }
