@@ -16,15 +16,14 @@
 //! * M1: a block's cells are of one size as long as any of them is in use, so that who gives one back reads the size without a lock.
 //! * M2: a block is in the list of its size exactly if a cell of it is free and one is in use.
 //!
-//! Lock order: a size's, then that of the regions. Each is held for a few instructions.
+//! Lock order: those of the sizes, in their order, then that of the regions. Each is held for a few instructions; by `fork`, all of them.
 
 use std::{
     alloc::{Layout, handle_alloc_error},
     mem::MaybeUninit,
     ptr::{self, NonNull},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
-
-use parking_lot::Mutex;
 
 #[cfg(not(miri))]
 use crate::anonymous::AnonymousMap;
@@ -103,7 +102,9 @@ pub(super) fn cell_bytes(bytes: usize) -> usize {
 pub(super) fn take(bytes: usize) -> NonNull<u8> {
     assert!((1..=MOST_BYTES).contains(&bytes), "no branch has {bytes} bytes");
     let units = bytes.div_ceil(UNIT_BYTES);
-    let mut size = POOL[units - 1].lock();
+    #[cfg(all(unix, not(miri)))]
+    fork::watch();
+    let mut size = lock(&POOL[units - 1]);
     let mut block = size.first;
     if block.is_null() {
         block = take_block().as_ptr();
@@ -147,7 +148,7 @@ pub(super) unsafe fn give_back(cell: NonNull<u8>) {
         // SAFETY: the cell is so many units long, and nobody's any more. No instruction: it tells Miri that what was there is not to be read.
         unsafe { cell.cast::<MaybeUninit<[u8; UNIT_BYTES]>>().add(unit).write(MaybeUninit::uninit()) };
     }
-    let mut size = POOL[units as usize - 1].lock();
+    let mut size = lock(&POOL[units as usize - 1]);
     // SAFETY: the block is of this size, so its books are this lock's holder's. The cell is nobody's any more, and long enough for a link.
     unsafe {
         let books = &mut (*block).books;
@@ -213,9 +214,14 @@ impl Size {
     }
 }
 
+/// Nothing is left undone where a thread panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A free block.
 fn take_block() -> NonNull<Block> {
-    let mut regions = REGIONS.lock();
+    let mut regions = lock(&REGIONS);
     // Of a region that is in use already: so others become free as a whole.
     let index = regions.iter().position(|region| region.free != 0 && region.free != ALL_FREE);
     let index = index.or_else(|| regions.iter().position(|region| region.free != 0)).unwrap_or_else(|| {
@@ -234,7 +240,7 @@ fn take_block() -> NonNull<Block> {
 
 /// Takes a block back none of whose cells is in use.
 fn give_block_back(block: NonNull<Block>) {
-    let mut regions = REGIONS.lock();
+    let mut regions = lock(&REGIONS);
     let address = block.addr().get();
     let offset = |region: &Region| address.wrapping_sub(region.memory.start().addr().get());
     let Some(region) = regions.iter_mut().find(|region| offset(region) < REGION_BYTES) else {
@@ -254,6 +260,9 @@ fn give_regions_back(regions: &mut Vec<Region>) {
         regions.swap_remove(index);
     }
 }
+
+#[cfg(all(unix, not(miri)))]
+mod fork;
 
 #[cfg(miri)]
 mod heap {
