@@ -218,7 +218,7 @@ fn a_forked_child_gets_an_error_and_leaves_the_lock() {
     let mut child = Command::new("true");
     // SAFETY: the closure runs in the child between `fork` and `exec`, where no other thread exists. It waits for none:
     // no other thread knows this handle's locks, its calls are refused before they allocate, and to free memory, which
-    // dropping the handle does, works after a fork in the allocators of Linux and macOS. Closing files and unmapping
+    // dropping the handle does, works after a fork in the allocators of Linux and macOS, and in the pool of branches. Closing files and unmapping
     // are system calls.
     unsafe { child.pre_exec(in_child) };
     assert!(child.status().unwrap().success());

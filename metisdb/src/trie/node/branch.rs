@@ -8,7 +8,7 @@ use std::{
     fmt, mem,
     ptr::{self, NonNull},
     slice,
-    sync::atomic::{AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     pool,
 };
 use crate::{
-    prefetch,
+    prefetch, probe,
     trie::{commitment::BranchView, nibbles::Nibbles},
 };
 
@@ -57,8 +57,10 @@ impl Branch {
     pub(crate) fn new(prefix: Nibbles, children: Children) -> Self {
         let view = children.view();
         debug_assert!(view.mask().count_ones() > 1);
-        let (kinds, entries) = (view.kinds(), view.entries.len());
-        let branches = view.branches.len();
+        let (kinds, branches) = (view.kinds(), view.branches.len());
+        // As many as whoever looks at it will count.
+        let given_entries = &view.entries[..kinds.entries()];
+        let entries = given_entries.len();
         let header =
             Header { holders: AtomicU64::new(1), written: Written::default(), kinds, branches: branches as u8, prefix };
         let cell = pool::take(bytes_of(branches, entries)).cast::<Header>();
@@ -67,7 +69,7 @@ impl Branch {
         unsafe {
             cell.write(header);
             let (own_branches, own_entries) = (branches_of(cell), entries_of(cell, branches));
-            ptr::copy_nonoverlapping(view.entries.as_ptr(), own_entries, entries);
+            ptr::copy_nonoverlapping(given_entries.as_ptr(), own_entries, entries);
             let mut given = children.into_branches();
             ptr::copy_nonoverlapping(given.as_ptr(), own_branches, branches);
             given.set_len(0);
@@ -156,7 +158,9 @@ unsafe fn entries_of(cell: NonNull<Header>, branches: usize) -> *mut Entry {
 impl Clone for Branch {
     fn clone(&self) -> Self {
         // Whoever has a holder can make another one: nothing has to be ordered. 2^64 of them fit in no memory.
-        self.header().holders.fetch_add(1, Ordering::Relaxed);
+        if !probe::skip("branch-count") {
+            self.header().holders.fetch_add(1, Ordering::Relaxed);
+        }
         Self(self.0)
     }
 }
@@ -164,11 +168,12 @@ impl Clone for Branch {
 impl Drop for Branch {
     /// Each step down consumes a nibble: at most 128 of them.
     fn drop(&mut self) {
-        if self.header().holders.fetch_sub(1, Ordering::Release) != 1 {
+        let holders = &self.header().holders;
+        if holders.fetch_sub(1, probe::order("branch-release", Ordering::Release)) != 1 {
             return;
         }
-        // What others did with it happened before they let go, and so before this.
-        fence(Ordering::Acquire);
+        // What others did with it happened before they let go, and so before this. Not a fence: the thread sanitizer does not know them.
+        holders.load(probe::order("branch-acquire", Ordering::Acquire));
         // SAFETY: this was the last holder. The branches were moved here when it was made, and are dropped once; nothing else needs dropping.
         unsafe {
             let branches = usize::from(self.header().branches);

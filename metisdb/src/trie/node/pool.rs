@@ -16,14 +16,14 @@
 //! * M1: a block's cells are of one size as long as any of them is in use, so that who gives one back reads the size without a lock.
 //! * M2: a block is in the list of its size exactly if a cell of it is free and one is in use.
 //!
-//! Lock order: a size's, then that of the regions. Each is held for a few instructions.
+//! Lock order: those of the sizes, in their order, then that of the regions. Each is held for a few instructions; by `fork`, all of them.
 
 use std::{
     alloc::{Layout, handle_alloc_error},
+    mem::MaybeUninit,
     ptr::{self, NonNull},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
-
-use parking_lot::Mutex;
 
 #[cfg(not(miri))]
 use crate::anonymous::AnonymousMap;
@@ -40,11 +40,18 @@ const BLOCK_BYTES: usize = if cfg!(miri) { 8 << 10 } else { 64 << 10 };
 const BLOCKS: usize = if cfg!(miri) { 4 } else { 32 };
 const REGION_BYTES: usize = BLOCKS * BLOCK_BYTES;
 
-/// The first bytes of a block. All but `units`, which does not change meanwhile (M1), is the property of whoever holds the lock of its size.
+/// The first bytes of a block.
 #[repr(C, align(64))]
 struct Block {
-    /// Length of its cells.
+    /// Length of its cells. It stands apart from what is borrowed under the lock of a size: others read it meanwhile (M1).
     units: u32,
+    books: Books,
+}
+
+/// What is in use of a block: the property of whoever holds the lock of its size.
+struct Books {
+    /// How many it has.
+    cells: u32,
     in_use: u32,
     /// Cells from this one on were never in use.
     fresh: u32,
@@ -82,6 +89,8 @@ type Memory = self::heap::Heap;
 static POOL: [Mutex<Size>; SIZES] = [const { Mutex::new(Size { first: ptr::null_mut() }) }; SIZES];
 static REGIONS: Mutex<Vec<Region>> = Mutex::new(Vec::new());
 
+const _: () = assert!(size_of::<Block>() == UNIT_BYTES, "cells begin at units");
+
 const ALL_FREE: u32 = ((1_u64 << BLOCKS) - 1) as u32;
 
 /// The bytes that a cell for so many bytes takes, at most [`MOST_BYTES`].
@@ -93,39 +102,33 @@ pub(super) fn cell_bytes(bytes: usize) -> usize {
 pub(super) fn take(bytes: usize) -> NonNull<u8> {
     assert!((1..=MOST_BYTES).contains(&bytes), "no branch has {bytes} bytes");
     let units = bytes.div_ceil(UNIT_BYTES);
-    let mut size = POOL[units - 1].lock();
+    #[cfg(all(unix, not(miri)))]
+    fork::watch();
+    let mut size = lock(&POOL[units - 1]);
     let mut block = size.first;
     if block.is_null() {
         block = take_block().as_ptr();
-        let header = Block {
-            units: units as u32,
-            in_use: 0,
-            fresh: 0,
-            free: ptr::null_mut(),
-            next: ptr::null_mut(),
-            before: ptr::null_mut(),
-        };
         // SAFETY: the block is nobody else's, aligned, and longer than its header; and it is in no list.
         unsafe {
-            block.write(header);
+            block.write(Block { units: units as u32, books: Books::new(units) });
             size.push(block);
         }
     }
-    // SAFETY: blocks in the list of a size are this lock's holder's, and have a free cell (M2): one that was in use, whose link is
-    // initialised, or else a fresh one, which lies inside the block.
+    // SAFETY: the books of blocks in the list of a size are this lock's holder's, and have a free cell (M2): one that was in use, whose link
+    // is initialised, or else a fresh one, which lies inside the block.
     unsafe {
-        let header = &mut *block;
-        let cell = if header.free.is_null() {
-            debug_assert!(header.fresh < header.cells(), "M2");
-            header.fresh += 1;
-            block.cast::<u8>().add(UNIT_BYTES + (header.fresh as usize - 1) * units * UNIT_BYTES)
+        let books = &mut (*block).books;
+        let cell = if books.free.is_null() {
+            debug_assert!(books.fresh < books.cells, "M2");
+            books.fresh += 1;
+            block.add(1).cast::<u8>().add((books.fresh as usize - 1) * units * UNIT_BYTES)
         } else {
-            let cell = header.free;
-            header.free = (*cell).next;
+            let cell = books.free;
+            books.free = (*cell).next;
             cell.cast()
         };
-        header.in_use += 1;
-        if header.is_full() {
+        books.in_use += 1;
+        if books.is_full() {
             size.remove(block);
         }
         NonNull::new_unchecked(cell)
@@ -141,15 +144,19 @@ pub(super) unsafe fn give_back(cell: NonNull<u8>) {
     // SAFETY: the cell lies in a block, which begins at a multiple of its length; its size does not change as long as a cell
     // is in use (M1), as this one is, and was written before the cell was given out.
     let units = unsafe { ptr::addr_of!((*block).units).read() };
-    let mut size = POOL[units as usize - 1].lock();
-    // SAFETY: the block is of this size, so its header is this lock's holder's. The cell is nobody's any more, and long enough for a link.
+    for unit in 0..units as usize {
+        // SAFETY: the cell is so many units long, and nobody's any more. No instruction: it tells Miri that what was there is not to be read.
+        unsafe { cell.cast::<MaybeUninit<[u8; UNIT_BYTES]>>().add(unit).write(MaybeUninit::uninit()) };
+    }
+    let mut size = lock(&POOL[units as usize - 1]);
+    // SAFETY: the block is of this size, so its books are this lock's holder's. The cell is nobody's any more, and long enough for a link.
     unsafe {
-        let header = &mut *block;
-        let was_full = header.is_full();
-        cell.cast::<FreeCell>().write(FreeCell { next: header.free });
-        header.free = cell.as_ptr().cast();
-        header.in_use -= 1;
-        match (header.in_use, was_full) {
+        let books = &mut (*block).books;
+        let was_full = books.is_full();
+        cell.cast::<FreeCell>().write(FreeCell { next: books.free });
+        books.free = cell.as_ptr().cast();
+        books.in_use -= 1;
+        match (books.in_use, was_full) {
             (0, was_full) => {
                 if !was_full {
                     size.remove(block);
@@ -162,14 +169,16 @@ pub(super) unsafe fn give_back(cell: NonNull<u8>) {
     }
 }
 
-impl Block {
-    /// How many cells it has.
-    fn cells(&self) -> u32 {
-        ((BLOCK_BYTES - UNIT_BYTES) / UNIT_BYTES) as u32 / self.units
+impl Books {
+    /// Those of a block with cells of so many units, none of them in use.
+    fn new(units: usize) -> Self {
+        let cells = (BLOCK_BYTES - size_of::<Block>()) / (units * UNIT_BYTES);
+        let (next, before) = (ptr::null_mut(), ptr::null_mut());
+        Self { cells: cells as u32, in_use: 0, fresh: 0, free: ptr::null_mut(), next, before }
     }
 
     fn is_full(&self) -> bool {
-        self.in_use == self.cells()
+        self.in_use == self.cells
     }
 }
 
@@ -177,11 +186,11 @@ impl Size {
     /// # Safety
     /// The block is of this size, and in no list.
     unsafe fn push(&mut self, block: *mut Block) {
-        // SAFETY: headers of blocks of this size are this lock's holder's.
+        // SAFETY: the books of blocks of this size are this lock's holder's.
         unsafe {
-            ((*block).next, (*block).before) = (self.first, ptr::null_mut());
-            if let Some(next) = self.first.as_mut() {
-                next.before = block;
+            ((*block).books.next, (*block).books.before) = (self.first, ptr::null_mut());
+            if !self.first.is_null() {
+                (*self.first).books.before = block;
             }
         }
         self.first = block;
@@ -190,23 +199,29 @@ impl Size {
     /// # Safety
     /// The block is in this list.
     unsafe fn remove(&mut self, block: *mut Block) {
-        // SAFETY: headers of blocks of this size are this lock's holder's; those that the block links to are in the same list.
+        // SAFETY: the books of blocks of this size are this lock's holder's; those that the block links to are in the same list.
         unsafe {
-            let (next, before) = ((*block).next, (*block).before);
-            if let Some(next) = next.as_mut() {
-                next.before = before;
+            let (next, before) = ((*block).books.next, (*block).books.before);
+            if !next.is_null() {
+                (*next).books.before = before;
             }
-            match before.as_mut() {
-                Some(before) => before.next = next,
-                None => self.first = next,
+            if before.is_null() {
+                self.first = next;
+            } else {
+                (*before).books.next = next;
             }
         }
     }
 }
 
+/// Nothing is left undone where a thread panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A free block.
 fn take_block() -> NonNull<Block> {
-    let mut regions = REGIONS.lock();
+    let mut regions = lock(&REGIONS);
     // Of a region that is in use already: so others become free as a whole.
     let index = regions.iter().position(|region| region.free != 0 && region.free != ALL_FREE);
     let index = index.or_else(|| regions.iter().position(|region| region.free != 0)).unwrap_or_else(|| {
@@ -225,7 +240,7 @@ fn take_block() -> NonNull<Block> {
 
 /// Takes a block back none of whose cells is in use.
 fn give_block_back(block: NonNull<Block>) {
-    let mut regions = REGIONS.lock();
+    let mut regions = lock(&REGIONS);
     let address = block.addr().get();
     let offset = |region: &Region| address.wrapping_sub(region.memory.start().addr().get());
     let Some(region) = regions.iter_mut().find(|region| offset(region) < REGION_BYTES) else {
@@ -233,13 +248,21 @@ fn give_block_back(block: NonNull<Block>) {
     };
     region.free |= 1 << (offset(region) / BLOCK_BYTES);
     if region.free == ALL_FREE {
-        let free = regions.iter().filter(|region| region.free == ALL_FREE).count();
-        if 2 * free > regions.len() + 1 {
-            let index = regions.iter().position(|region| region.free == ALL_FREE).unwrap_or_default();
-            regions.swap_remove(index);
-        }
+        give_regions_back(&mut regions);
     }
 }
+
+/// Keeps as many regions that nobody uses as are in use, and one more.
+fn give_regions_back(regions: &mut Vec<Region>) {
+    let is_free = |region: &Region| region.free == ALL_FREE;
+    while 2 * regions.iter().filter(|region| is_free(region)).count() > regions.len() + 1 {
+        let index = regions.iter().position(is_free).unwrap_or_default();
+        regions.swap_remove(index);
+    }
+}
+
+#[cfg(all(unix, not(miri)))]
+mod fork;
 
 #[cfg(miri)]
 mod heap {
@@ -249,7 +272,7 @@ mod heap {
         ptr::NonNull,
     };
 
-    /// As [`HugePages`](AnonymousMap), from the heap, which Miri looks at.
+    /// As `AnonymousMap`, from the heap, which Miri looks at.
     pub(super) struct Heap {
         start: NonNull<u8>,
         layout: Layout,
@@ -273,7 +296,7 @@ mod heap {
 
     impl Drop for Heap {
         fn drop(&mut self) {
-            // SAFETY: allocated in `new` with this layout.
+            // SAFETY: allocated in `of_huge_pages` with this layout.
             unsafe { dealloc(self.start.as_ptr(), self.layout) }
         }
     }

@@ -1,6 +1,13 @@
 //! The pool against a model: a cell is nobody else's for as long as it is in use, and keeps what is written to it.
 
-use std::{collections::BTreeMap, sync::Mutex as StdMutex, thread};
+use std::{collections::BTreeMap, thread};
+#[cfg(all(unix, not(miri)))]
+use std::{
+    io,
+    os::unix::process::CommandExt,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use super::*;
 use crate::tests::Random;
@@ -57,10 +64,11 @@ fn cells_in_use_do_not_overlap() {
     }
 }
 
-/// Cells that one thread takes are given back by others, as branches are.
+/// Cells that one thread takes are given back by others, as branches are. The length of a block's cells, which is read without a lock, was part of
+/// what the holder of the lock borrowed: Stacked Borrows forbids it, under which `.ci/miri` runs this, too.
 #[test]
 fn threads_give_back_what_others_took() {
-    let shared: StdMutex<Vec<Used>> = StdMutex::new(Vec::new());
+    let shared: Mutex<Vec<Used>> = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for seed in 0..3 {
             let shared = &shared;
@@ -80,4 +88,55 @@ fn threads_give_back_what_others_took() {
         }
     });
     shared.into_inner().unwrap().into_iter().for_each(Used::give_back);
+}
+
+/// A region went back only when another one became free, one for each: of the most that were ever in use, half stayed for ever.
+#[test]
+fn regions_that_nobody_uses_go_back() {
+    let cells = (if cfg!(miri) { 8 } else { 16 }) * REGION_BYTES / MOST_BYTES;
+    let taken: Vec<NonNull<u8>> = (0..cells).map(|_| take(MOST_BYTES)).collect();
+    // SAFETY: they were taken, and nobody has written to them.
+    taken.into_iter().for_each(|cell| unsafe { give_back(cell) });
+    // Other tests have regions, too; this holds for all of them together.
+    let regions = lock(&REGIONS);
+    let free = regions.iter().filter(|region| region.free == ALL_FREE).count();
+    assert!(free <= regions.len() - free + 1, "{free} of {} are free", regions.len());
+}
+
+/// The pool's locks are the process's: a child of `fork` had those that other threads held at that moment, and waited for ever when it dropped a handle.
+#[cfg(all(unix, not(miri)))]
+#[test]
+fn a_forked_child_frees_beside_threads_that_were_at_it() {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for seed in 0..2 {
+            let (mut random, stop) = (Random(seed), &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    Used::take(&mut random, UNIT_BYTES as u64).give_back();
+                }
+            });
+        }
+        let statuses: Vec<_> =
+            (0..100).map(|seed| in_child(Used::take(&mut Random(seed), UNIT_BYTES as u64))).collect();
+        stop.store(true, Ordering::Relaxed);
+        assert!(statuses.iter().all(|success| *success), "{statuses:?}");
+    });
+}
+
+/// Gives a cell back in a child, which has some seconds for that. The one of this process stays.
+#[cfg(all(unix, not(miri)))]
+fn in_child(used: Used) -> bool {
+    let mut inherited = Mutex::new(Some(used));
+    let give_back = move || {
+        // SAFETY: it only sets a time.
+        unsafe { libc::alarm(5) };
+        let used = inherited.get_mut().ok().and_then(Option::take);
+        used.ok_or(io::ErrorKind::NotFound)?.give_back();
+        Ok(())
+    };
+    let mut child = Command::new("true");
+    // SAFETY: the closure runs between `fork` and `exec`. It waits for no lock but the pool's, and does not allocate.
+    unsafe { child.pre_exec(give_back) };
+    child.status().unwrap().success()
 }
