@@ -1,6 +1,6 @@
 //! Memory of branches: cells of a few sizes, in blocks that hold one size each.
 //!
-//! A block of trade changes tens of thousands of branches, each of another length and with another life. A general allocator cuts and joins
+//! A chain's block changes tens of thousands of branches, each of another length and with another life. A general allocator cuts and joins
 //! its free memory for every one of them, and reads the neighbours of each for that: two fifths of the time of a block of updates
 //! (`spec/decisions/0011`). Here a branch takes the next free cell of its size, and leaves its cell to the next branch of that size.
 //!
@@ -9,14 +9,15 @@
 //! region ------------> block of a size ----------------------> free block -------------------> given back
 //! ```
 //!
-//! The pool is one for the process, as its allocator is: branches are shared by whatever holds them, and outlive no more than the process. As many
+//! The pool is one for the process, as its allocator is: branches are shared by whatever holds them. As many
 //! regions as are in use are kept beside them, and the rest goes back to the system.
 //!
 //! Invariants:
 //! * M1: a block's cells are of one size as long as any of them is in use, so that who gives one back reads the size without a lock.
 //! * M2: a block is in the list of its size exactly if a cell of it is free and one is in use.
 //!
-//! Lock order: those of the sizes, in their order, then that of the regions. Each is held for a few instructions; by `fork`, all of them.
+//! Lock order: those of the sizes, in their order, then that of the regions. Each is held for a few instructions, but where a region comes or
+//! goes; by `fork`, all of them.
 
 use std::{
     alloc::{Layout, handle_alloc_error},
