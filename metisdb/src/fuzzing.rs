@@ -7,12 +7,14 @@
 //! |---|---|
 //! | `decoders` | [`record()`], [`frame()`], [`node()`], [`superblock()`], [`image()`] |
 //! | `files` | [`recovery()`], [`folder()`]: a whole database |
+//! | `snapshot_files` | [`snapshot_file()`]: whole files |
 //! | `operations` | [`operations()`]: a history, against a model |
 
 mod decoders;
 mod files;
 pub(crate) mod mend;
 mod operations;
+mod snapshot_files;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +25,7 @@ pub use self::{
     decoders::{frame, image, node, record, superblock},
     files::{folder, recovery},
     operations::operations,
+    snapshot_files::snapshot_file,
 };
 
 /// The root of a trie by an independent implementation.
@@ -89,7 +92,7 @@ mod tests {
     #[test]
     fn the_corpus_passes() {
         type Entrance = fn(&[u8]);
-        let targets: [(&str, Entrance); 8] = [
+        let targets: [(&str, Entrance); 9] = [
             ("record", super::record),
             ("frame", super::frame),
             ("node", super::node),
@@ -98,6 +101,7 @@ mod tests {
             ("operations", super::operations),
             ("recovery", super::recovery),
             ("folder", super::folder),
+            ("snapshot_file", super::snapshot_file),
         ];
         for (target, entrance) in targets {
             let corpus = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/{}"), target);
@@ -156,6 +160,12 @@ mod tests {
         #[test]
         fn arbitrary_histories_are_as_the_model(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             super::operations(&bytes);
+        }
+
+        /// A change of a sound file, whose hashes hold.
+        #[test]
+        fn deceitful_snapshot_files_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            super::snapshot_file(&bytes);
         }
     }
 }

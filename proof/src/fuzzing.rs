@@ -1,6 +1,7 @@
-//! Entrances for fuzzers: RLP and proofs, beside an independent implementation. Built for fuzzers and for the tests only.
+//! Entrances for fuzzers: RLP, proofs and witnesses, beside an independent implementation. Built for fuzzers and for the tests only.
 
 mod many;
+mod witnesses;
 
 use std::collections::BTreeMap;
 
@@ -19,9 +20,9 @@ use crate::{
     verify_path,
 };
 
-pub use self::many::proofs;
 #[cfg(test)]
 pub(crate) use self::many::prove_range;
+pub use self::{many::proofs, witnesses::witness};
 
 /// Keys of a trie, slots of a proof and changes of one, at most.
 const MOST: usize = 6;
@@ -72,9 +73,16 @@ pub fn proof(bytes: &[u8]) {
     };
 }
 
-/// Nodes of any bytes, each named by its parent where the input says, the first by the root.
 fn made_up(input: &mut Unstructured<'_>) -> Result<()> {
     let path = B256::new(input.arbitrary()?);
+    let nodes = some_nodes(input)?;
+    judge(keccak256(&nodes[0]), &path, &nodes);
+    many::made_up(&[path, B256::new(input.arbitrary()?)], &nodes);
+    Ok(())
+}
+
+/// Nodes of any bytes, at least one, each named by its parent where the input says.
+fn some_nodes(input: &mut Unstructured<'_>) -> Result<Vec<Bytes>> {
     let mut nodes = Vec::new();
     for _ in 0..input.int_in_range(1..=4)? {
         let length = input.int_in_range(0..=180)?;
@@ -90,9 +98,7 @@ fn made_up(input: &mut Unstructured<'_>) -> Result<()> {
         }
         nodes[index] = parent.into();
     }
-    judge(keccak256(&nodes[0]), &path, &nodes);
-    many::made_up(&[path, B256::new(input.arbitrary()?)], &nodes);
-    Ok(())
+    Ok(nodes)
 }
 
 /// What is accepted here, the oracle accepts, too.
@@ -304,8 +310,10 @@ mod tests {
     /// What fuzzing found worth keeping, among it everything that ever failed.
     #[test]
     fn the_corpus_passes() {
-        for (target, entrance) in [("rlp", super::rlp as fn(&[u8])), ("proof", super::proof), ("proofs", super::proofs)]
-        {
+        type Entrance = fn(&[u8]);
+        let targets: [(&str, Entrance); 4] =
+            [("rlp", super::rlp), ("proof", super::proof), ("proofs", super::proofs), ("witness", super::witness)];
+        for (target, entrance) in targets {
             let corpus = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/{}"), target);
             let inputs: Vec<_> = fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
             assert!(!inputs.is_empty(), "the corpus of {target} is empty");
@@ -330,6 +338,11 @@ mod tests {
         #[test]
         fn arbitrary_multiproofs_and_ranges_prove_what_is_so(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             super::proofs(&bytes);
+        }
+
+        #[test]
+        fn arbitrary_witnesses_say_what_is_so(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            super::witness(&bytes);
         }
     }
 }

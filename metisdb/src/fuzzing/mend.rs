@@ -1,6 +1,6 @@
 //! Checksums put right, so that a fuzzer's bytes get past them: a CRC is no defence against who means it.
 //!
-//! The places and sums are those of `spec/format.md`, computed here anew.
+//! The places and sums are those of `spec/format.md` and `spec/snapshot-file.md`, computed here anew.
 
 use crate::{
     image::ImageHeader,
@@ -155,5 +155,38 @@ pub(super) fn arena(bytes: &mut [u8], number: u64) {
             let Some(length) = node(&mut page[at..], place + at as u64) else { break };
             at += length;
         }
+    }
+}
+
+/// A snapshot file: its identity, and the number and hash of chunk after chunk, in the end of all of them.
+pub(super) fn snapshot_file(bytes: &mut [u8]) {
+    const FIXED_BYTES: usize = 56;
+    const CHUNK_HEADER_BYTES: usize = 56;
+    /// Where a chunk's header has its hash, and the end the hash of all.
+    const HASH_AT: usize = 24;
+    const END: u8 = 3;
+    let Some(blocks) = number::<2>(bytes, 14) else { return };
+    let identity_at = FIXED_BYTES + blocks as usize * 80;
+    let mut at = identity_at + 32;
+    if at > bytes.len() {
+        return;
+    }
+    let identity = *blake3::hash(&bytes[..identity_at]).as_bytes();
+    bytes[identity_at..at].copy_from_slice(&identity);
+    let mut all = blake3::Hasher::new_keyed(&identity);
+    let mut index = 0_u64;
+    while let Some(body_bytes) = number::<4>(bytes, at + 12) {
+        let body = at + CHUNK_HEADER_BYTES;
+        let Some(chunk) = bytes.get_mut(at..body.saturating_add(body_bytes as usize)) else { return };
+        let (header, body) = chunk.split_at_mut(CHUNK_HEADER_BYTES);
+        if header[4] == END && body.len() == CHUNK_HEADER_BYTES {
+            body[HASH_AT..].copy_from_slice(all.finalize().as_bytes());
+        }
+        header[16..HASH_AT].copy_from_slice(&index.to_le_bytes());
+        let mut hasher = blake3::Hasher::new_keyed(&identity);
+        hasher.update(&header[..HASH_AT]).update(body);
+        header[HASH_AT..].copy_from_slice(hasher.finalize().as_bytes());
+        all.update(&header[HASH_AT..]);
+        (at, index) = (at + chunk.len(), index + 1);
     }
 }

@@ -10,6 +10,7 @@
 //! * B1: a page is noted as lost before the zeros take its place: who has read zeros finds the note.
 //! * B2: regions are never freed, only used again, so that the list of them can be walked at any time. What a region says counts only if it covers
 //!   an address that is being read through a map, whose guard it then belongs to.
+//! * B3: a region belongs to at most one guard. No lock says so: a child of `fork` would wait for ever for a thread that it does not have.
 
 use std::{
     ffi::{c_int, c_void},
@@ -20,7 +21,6 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
 use crate::probe;
@@ -28,6 +28,8 @@ use crate::probe;
 /// The addresses of a guarded map.
 #[derive(Debug)]
 struct Region {
+    /// Whether it belongs to a guard (B3).
+    taken: AtomicBool,
     /// 0 while it guards nothing.
     start: AtomicUsize,
     end: AtomicUsize,
@@ -67,9 +69,6 @@ impl Filter {
     }
 }
 
-/// Regions that guard nothing.
-static FREE: Mutex<Vec<&'static Region>> = Mutex::new(Vec::new());
-
 /// What was found when the handler was installed.
 struct Found {
     previous: libc::sigaction,
@@ -93,7 +92,7 @@ impl Guard {
     pub(super) unsafe fn new(address: *const u8, length: usize) -> Self {
         let pages = length.div_ceil(install().page_bytes);
         let lost: Arc<[AtomicU64]> = (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let region = FREE.lock().pop().unwrap_or_else(Region::create);
+        let region = Region::take();
         region.end.store(address.addr() + length, Ordering::SeqCst);
         region.lost.store(Arc::as_ptr(&lost).cast::<AtomicU64>().cast_mut(), Ordering::SeqCst);
         region.start.store(address.addr(), Ordering::SeqCst);
@@ -104,13 +103,20 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.region.start.store(0, Ordering::SeqCst);
-        FREE.lock().push(self.region);
+        self.region.taken.store(false, Ordering::SeqCst);
     }
 }
 
 impl Region {
+    /// One that no guard has.
+    fn take() -> &'static Self {
+        regions().find(|region| !region.taken.swap(true, Ordering::SeqCst)).unwrap_or_else(Self::create)
+    }
+
+    /// A new one, taken.
     fn create() -> &'static Self {
         let region: &Self = Box::leak(Box::new(Self {
+            taken: AtomicBool::new(true),
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
             lost: AtomicPtr::default(),
@@ -143,12 +149,16 @@ impl Region {
     }
 }
 
-/// The word and the bit of the page at an address that is being read through a guarded map.
-fn guarded_page(address: usize, page_bytes: usize) -> Option<(&'static AtomicU64, u64)> {
+/// All regions, the newest first.
+fn regions() -> impl Iterator<Item = &'static Region> {
     // SAFETY: pointers in the list are null or lead to regions, which are leaked.
     let follow = |link: &AtomicPtr<Region>| unsafe { link.load(Ordering::SeqCst).as_ref() };
-    let mut regions = std::iter::successors(follow(&REGIONS), |region: &&Region| follow(&region.next));
-    regions.find_map(|region| region.page(address, page_bytes))
+    std::iter::successors(follow(&REGIONS), move |region: &&Region| follow(&region.next))
+}
+
+/// The word and the bit of the page at an address that is being read through a guarded map.
+fn guarded_page(address: usize, page_bytes: usize) -> Option<(&'static AtomicU64, u64)> {
+    regions().find_map(|region| region.page(address, page_bytes))
 }
 
 /// Whether a page of these bytes, which were read through a map, is lost: then they are not what is on the disk.
@@ -250,5 +260,36 @@ fn pass_on(previous: &libc::sigaction, signal: c_int, info: *mut libc::siginfo_t
             let handler: extern "C" fn(c_int) = unsafe { mem::transmute(handler) };
             handler(signal);
         }
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// The free regions stood behind a lock that another thread could hold when the process forked: the first map of the child waited for ever.
+    /// Taken without one, none may have two guards.
+    #[test]
+    fn guards_share_no_region() {
+        const PAGES: usize = 3;
+        let page_bytes = install().page_bytes;
+        let guard_again_and_again = || {
+            // Read as any other memory: no page of it is lost.
+            let memory = vec![0_u8; (PAGES + 1) * page_bytes];
+            let map = memory.as_ptr().map_addr(|address| address.next_multiple_of(page_bytes));
+            for _ in 0..2_000 {
+                // SAFETY: nobody unmaps it before the guard is dropped, and it is read by nobody.
+                let guard = unsafe { Guard::new(map, PAGES * page_bytes) };
+                for page in 0..PAGES {
+                    let found = guarded_page(map.addr() + page * page_bytes, page_bytes);
+                    assert_eq!(found.map(|(_, bit)| bit), Some(1 << page), "it is guarded");
+                }
+                drop(guard);
+                assert!(guarded_page(map.addr(), page_bytes).is_none(), "it is not any more");
+            }
+        };
+        thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(guard_again_and_again))));
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn prove_range(entries: &Entries, range: &RangeInclusive<B256>) -> (B
 }
 
 /// The root of a trie, and of all its nodes those that are wanted by the first and the last path that begin like those below it.
-fn listed(entries: &Entries, is_wanted: impl Fn(&B256, &B256) -> bool) -> (B256, Vec<Bytes>) {
+pub(super) fn listed(entries: &Entries, is_wanted: impl Fn(&B256, &B256) -> bool) -> (B256, Vec<Bytes>) {
     let targets = entries.keys().map(Nibbles::unpack).collect();
     let mut builder = HashBuilder::default().with_proof_retainer(ProofRetainer::new(targets));
     for (path, value) in entries {
