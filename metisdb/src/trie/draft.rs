@@ -66,7 +66,7 @@ pub(crate) struct Draft {
     /// Which children there will be.
     mask: u16,
     /// What has to be hashed first, by nibble.
-    pending: Vec<(u8, Pending)>,
+    pending: [Option<Pending>; 16],
     /// Latest birth of what is in the arena below the clean ones.
     birth: u32,
 }
@@ -90,13 +90,13 @@ impl From<Pending> for Slot {
 impl Draft {
     /// A draft without children.
     pub(crate) fn new(tier: Tier, depth: usize, prefix: Nibbles) -> Self {
-        Self { tier, depth, prefix, children: Children::default(), mask: 0, pending: Vec::new(), birth: u32::MAX }
+        Self { tier, depth, prefix, children: Children::default(), mask: 0, pending: [None; 16], birth: u32::MAX }
     }
 
     /// A draft with the children of a branch of the old trie.
     pub(crate) fn of(tier: Tier, depth: usize, prefix: Nibbles, loaded: Loaded) -> Self {
         let Loaded { children, birth, .. } = loaded;
-        Self { tier, depth, prefix, mask: children.view().mask(), children, pending: Vec::new(), birth }
+        Self { tier, depth, prefix, mask: children.view().mask(), children, pending: [None; 16], birth }
     }
 
     /// The clean child at a nibble, with the latest birth of what is below.
@@ -106,7 +106,7 @@ impl Draft {
 
     /// Says what will stand at a nibble. Once for each.
     pub(crate) fn set(&mut self, nibble: u8, slot: Slot) {
-        debug_assert!(self.pending.iter().all(|(own, _)| *own != nibble));
+        debug_assert!(self.pending[usize::from(nibble)].is_none());
         let pending = match slot {
             Slot::Empty => {
                 self.mask &= !(1 << nibble);
@@ -120,7 +120,7 @@ impl Draft {
             Slot::Draft(number) => Pending::Draft(number),
         };
         self.mask |= 1 << nibble;
-        self.pending.push((nibble, pending));
+        self.pending[usize::from(nibble)] = Some(pending);
     }
 
     /// How many children there will be.
@@ -131,8 +131,8 @@ impl Draft {
     /// The only child: its nibble, itself and the latest birth below if it is clean.
     pub(crate) fn only(&self) -> (u8, Slot, u32) {
         let nibble = self.mask.trailing_zeros() as u8;
-        let slot = match self.pending.first() {
-            Some((_, pending)) => Slot::from(*pending),
+        let slot = match self.pending[usize::from(nibble)] {
+            Some(pending) => pending.into(),
             None => self.children.view().get(nibble).map_or(Slot::Empty, Slot::Clean),
         };
         (nibble, slot, self.birth)
@@ -378,8 +378,10 @@ impl<'a> Drafts<'a> {
     /// The branch of a draft all of whose children are made.
     fn branch(&mut self, number: u32) -> Option<Branch> {
         let Draft { prefix, mut children, pending, .. } = self.drafts[number as usize].take()?;
-        for (nibble, slot) in pending {
-            children.set(nibble, self.child(slot.into()));
+        for (nibble, slot) in (0..).zip(pending) {
+            if let Some(slot) = slot {
+                children.set(nibble, self.child(slot.into()));
+            }
         }
         Some(Branch::new(prefix, children))
     }

@@ -54,7 +54,7 @@ const PREFETCHED_LINES: usize = 7;
 
 impl Branch {
     /// A branch that is in memory only.
-    pub(crate) fn new(prefix: Nibbles, children: Children) -> Self {
+    pub(crate) fn new(prefix: Nibbles, mut children: Children) -> Self {
         let view = children.view();
         debug_assert!(view.mask().count_ones() > 1);
         let (kinds, branches) = (view.kinds(), view.branches.len());
@@ -70,7 +70,7 @@ impl Branch {
             cell.write(header);
             let (own_branches, own_entries) = (branches_of(cell), entries_of(cell, branches));
             ptr::copy_nonoverlapping(given_entries.as_ptr(), own_entries, entries);
-            let mut given = children.into_branches();
+            let given = children.branches_mut();
             ptr::copy_nonoverlapping(given.as_ptr(), own_branches, branches);
             given.set_len(0);
         }

@@ -3,7 +3,9 @@
 //! So a branch is read, copied and written as one run of bytes, whatever it leads to. A branch that is in memory only has no place that
 //! an entry could name: it stands apart, and the entry names its number there. No place is as low as such a number.
 
-use std::sync::Arc;
+mod buffers;
+
+use std::{mem, sync::Arc};
 
 use super::{Branch, Child, KeyTag, Leaf, Link, NodeRef, nibbles_of};
 use crate::trie::{arena::Place, commitment::Reference};
@@ -107,11 +109,18 @@ impl Children {
         if entries.len() != kinds.entries() {
             return None;
         }
-        let children = Self { kinds, entries: entries.to_vec(), branches: Vec::new() };
+        let children = Self::with_entries(kinds, entries);
         let view = children.view();
         let is_sound = view.leading_to_branches().all(|index| Place::new(link(&entries[index])).is_some())
             && nibbles_of(kinds.embedded).all(|nibble| view.reference(nibble).is_some());
         is_sound.then_some(children)
+    }
+
+    /// So far without branches in memory.
+    fn with_entries(kinds: Kinds, given: &[Entry]) -> Self {
+        let (mut entries, branches) = buffers::take();
+        entries.extend_from_slice(given);
+        Self { kinds, entries, branches }
     }
 
     /// To look at.
@@ -146,9 +155,9 @@ impl Children {
         }
     }
 
-    /// Gives the branches in memory away, to whoever has copied the rest.
-    pub(super) fn into_branches(self) -> Vec<Branch> {
-        self.branches
+    /// The branches in memory, for whoever moves them into a branch.
+    pub(super) fn branches_mut(&mut self) -> &mut Vec<Branch> {
+        &mut self.branches
     }
 
     /// Fills an entry. Returns the branch in memory that it leads to; its number will be `free`, or the next one.
@@ -172,6 +181,12 @@ impl Children {
         if let Some(index) = moved {
             set_link(&mut self.entries[index], number as u64);
         }
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        buffers::give_back(mem::take(&mut self.entries), mem::take(&mut self.branches));
     }
 }
 
@@ -264,7 +279,7 @@ impl<'a> ChildrenView<'a> {
 
     /// The same children; those that a checkpoint has written meanwhile by their places, so that memory is given back.
     pub(crate) fn settled(self) -> Children {
-        let mut settled = Children { kinds: self.kinds, entries: self.entries.to_vec(), branches: Vec::new() };
+        let mut settled = Children::with_entries(self.kinds, self.entries);
         if self.branches.is_empty() {
             return settled;
         }

@@ -143,3 +143,17 @@ fn an_entry_that_leads_nowhere_is_refused() {
         assert!(Children::decode(children.view().kinds(), &bytes).is_none(), "{low}");
     }
 }
+
+/// The next children of the same thread get the buffers of those that went, and nothing of what was in them.
+#[test]
+fn buffers_are_used_again_empty() {
+    let on_a_thread = || {
+        let mut children = Children::default();
+        children.set(7, Some(draw_child(&mut Random(1))));
+        drop(children);
+        let (entries, branches) = buffers::take();
+        assert!(entries.is_empty() && entries.capacity() > 0 && branches.is_empty());
+        assert_eq!(buffers::take().0.capacity(), 0, "there was one pair");
+    };
+    std::thread::scope(|scope| scope.spawn(on_a_thread).join().unwrap());
+}
