@@ -147,9 +147,10 @@ fn an_entry_that_leads_nowhere_is_refused() {
 /// The next children of the same thread get the buffers of those that went, and nothing of what was in them.
 #[test]
 fn buffers_are_used_again_empty() {
-    let on_a_thread = || {
+    let child = draw_child(&mut Random(1));
+    let on_a_thread = move || {
         let mut children = Children::default();
-        children.set(7, Some(draw_child(&mut Random(1))));
+        children.set(7, Some(child));
         drop(children);
         let (entries, branches) = buffers::take();
         assert!(entries.is_empty() && entries.capacity() > 0 && branches.is_empty());
