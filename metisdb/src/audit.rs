@@ -11,13 +11,16 @@ use crate::{
     store::Store,
     trie::{
         Loaded, Trie,
-        commitment::{LeafView, Payload, Reference},
+        commitment::{BranchView, LeafView, Payload, Reference},
         nibbles::Nibbles,
         node::{Child, Leaf, Link, NodeRef},
         update::LeafSource,
     },
     view::View,
 };
+
+/// Nodes that are read and hashed at once, for the lanes.
+const BATCH: usize = 64;
 
 /// What was found to be sound.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,62 +87,79 @@ impl Auditor<'_> {
             is_top: true,
         };
         let mut waiting: Vec<Waiting> = trie.top.iter().map(top).collect();
-        while let Some(next) = waiting.pop() {
-            match &next.child.link {
-                Link::Leaf(leaf) => self.leaf(&next, leaf, &mut waiting)?,
-                Link::Branch(node) => self.branch(&next, node, &mut waiting)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn branch(&mut self, own: &Waiting, node: &NodeRef, waiting: &mut Vec<Waiting>) -> Result<()> {
-        let loaded = Loaded::read(&self.store.tries.arena, node, own.birth, own.prefix.len())?;
-        self.found.nodes += 1;
-        let references = self.store.tries.commitment.branches(&[loaded.view()]);
-        self.expect(own, references.first())?;
-        let mut start = own.prefix;
-        (0..loaded.prefix.len()).for_each(|index| start.push(loaded.prefix.get(index)));
-        for (nibble, child) in loaded.children.view().iter() {
-            let mut prefix = start;
-            prefix.push(nibble);
-            waiting.push(Waiting { child, birth: loaded.birth, prefix, account: own.account, is_top: false });
-        }
-        Ok(())
-    }
-
-    fn leaf(&mut self, own: &Waiting, leaf: &Leaf, waiting: &mut Vec<Waiting>) -> Result<()> {
-        let (path, payload) = match own.account {
-            Some(account) => {
-                self.found.slots += 1;
-                self.view.leaf(Some(account), leaf.key, &own.prefix)?
-            }
-            None => {
-                self.found.accounts += 1;
-                let (path, address, stored) = self.view.account_of_leaf(leaf.key, &own.prefix)?;
-                if let Some(storage) = &leaf.storage {
-                    let account = Some(self.store.lookup.hasher.account_id(&address, stored.salt));
-                    let (child, prefix) = (storage.settled(), Nibbles::EMPTY);
-                    waiting.push(Waiting { child, birth: own.birth, prefix, account, is_top: true });
+        while !waiting.is_empty() {
+            let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
+            let (mut branches, mut leaves) = (Vec::new(), Vec::new());
+            for own in batch {
+                match own.child.link.clone() {
+                    Link::Leaf(leaf) => leaves.push((own, leaf)),
+                    Link::Branch(node) => branches.push((own, node)),
                 }
-                (path, Payload::Account(stored.account))
             }
+            self.branches(branches, &mut waiting)?;
+            self.leaves(leaves, &mut waiting)?;
+        }
+        Ok(())
+    }
+
+    fn branches(&mut self, given: Vec<(Waiting, NodeRef)>, waiting: &mut Vec<Waiting>) -> Result<()> {
+        let read = |(own, node): (Waiting, NodeRef)| {
+            let loaded = Loaded::read(&self.store.tries.arena, &node, own.birth, own.prefix.len())?;
+            Ok((own, loaded))
         };
+        let read = given.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+        self.found.nodes += read.len() as u64;
+        let views: Vec<BranchView<'_>> = read.iter().map(|(_, loaded)| loaded.view()).collect();
+        let references = self.store.tries.commitment.branches(&views);
+        for ((own, loaded), reference) in read.iter().zip(references) {
+            self.expect(own, reference)?;
+            let mut start = own.prefix;
+            (0..loaded.prefix.len()).for_each(|index| start.push(loaded.prefix.get(index)));
+            for (nibble, child) in loaded.children.view().iter() {
+                let mut prefix = start;
+                prefix.push(nibble);
+                waiting.push(Waiting { child, birth: loaded.birth, prefix, account: own.account, is_top: false });
+            }
+        }
+        Ok(())
+    }
+
+    fn leaves(&mut self, given: Vec<(Waiting, Leaf)>, waiting: &mut Vec<Waiting>) -> Result<()> {
+        let tags: Vec<u64> = given.iter().map(|(_, leaf)| leaf.key.get()).collect();
+        self.store.lookup.prefetch(&tags);
+        let records = given.iter().map(|(own, leaf)| self.record(own, leaf, waiting)).collect::<Result<Vec<_>>>()?;
         let commitment = &self.store.tries.commitment;
         let empty = commitment.root(None);
-        let storage_root = leaf.storage.as_ref().map_or(empty, |top| B256::new(*top.reference.padded()));
-        let view = LeafView { path: &path, depth: own.prefix.len(), payload: &payload, storage_root };
-        let references = commitment.leaves(&[view]);
-        self.expect(own, references.first())
+        let mut views = Vec::with_capacity(given.len());
+        for ((own, leaf), (path, payload)) in given.iter().zip(&records) {
+            let storage_root = leaf.storage.as_ref().map_or(empty, |top| B256::new(*top.reference.padded()));
+            views.push(LeafView { path, depth: own.prefix.len(), payload, storage_root });
+        }
+        let references = commitment.leaves(&views);
+        given.iter().zip(references).try_for_each(|((own, _), reference)| self.expect(own, reference))
+    }
+
+    /// The path and the payload of a leaf, by its record. The storage of an account waits then.
+    fn record(&mut self, own: &Waiting, leaf: &Leaf, waiting: &mut Vec<Waiting>) -> Result<(B256, Payload)> {
+        if let Some(account) = own.account {
+            self.found.slots += 1;
+            return self.view.leaf(Some(account), leaf.key, &own.prefix);
+        }
+        self.found.accounts += 1;
+        let (path, address, stored) = self.view.account_of_leaf(leaf.key, &own.prefix)?;
+        if let Some(storage) = &leaf.storage {
+            let account = Some(self.store.lookup.hasher.account_id(&address, stored.salt));
+            let (child, prefix) = (storage.settled(), Nibbles::EMPTY);
+            waiting.push(Waiting { child, birth: own.birth, prefix, account, is_top: true });
+        }
+        Ok((path, Payload::Account(stored.account)))
     }
 
     /// A node has the reference by which its parent knows it.
-    fn expect(&self, own: &Waiting, actual: Option<&Reference>) -> Result<()> {
-        let actual = match actual {
-            Some(reference) if own.is_top => Reference::hash(self.store.tries.commitment.root(Some(reference))),
-            Some(reference) => *reference,
-            None => return Ok(()),
-        };
+    fn expect(&self, own: &Waiting, mut actual: Reference) -> Result<()> {
+        if own.is_top {
+            actual = Reference::hash(self.store.tries.commitment.root(Some(&actual)));
+        }
         if actual == own.child.reference {
             return Ok(());
         }

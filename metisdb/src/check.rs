@@ -16,6 +16,9 @@ use crate::{
     superblock::{self, SegmentRow},
 };
 
+/// Records that are looked for at once, so that the waits for memory overlap.
+const BATCH: usize = 64;
+
 /// How thoroughly [`Db::check`](crate::Db::check) looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CheckLevel {
@@ -150,15 +153,24 @@ impl Examination<'_> {
             return Ok(());
         }
         self.report.commits += 1;
-        let mut outcome = Ok(());
+        let (mut batch, mut outcome) = (Vec::with_capacity(BATCH), Ok(()));
         frame::records(header, bytes, |position, record, _| -> Result<(), Damage> {
-            if outcome.is_ok() {
-                outcome = self.record(position, &record);
+            batch.push((position, record));
+            if batch.len() == BATCH {
+                outcome = std::mem::replace(&mut outcome, Ok(())).and_then(|()| self.records(&batch));
+                batch.clear();
             }
             Ok(())
         })
         .map_err(|damage| self.store.lookup.damage(damage, header.position))?;
-        outcome
+        outcome.and_then(|()| self.records(&batch))
+    }
+
+    fn records(&mut self, batch: &[(u64, Record<'_>)]) -> Result<()> {
+        let lookup = &self.store.lookup;
+        let hashes: Vec<u64> = batch.iter().map(|(_, record)| lookup.hasher.record(&record.body.key())).collect();
+        lookup.prefetch(&hashes);
+        batch.iter().try_for_each(|(position, record)| self.record(*position, record))
     }
 
     /// The index leads to the newest record of each key, and from there to each that a readable version needs.
@@ -169,20 +181,20 @@ impl Examination<'_> {
         }
         let lookup = &self.store.lookup;
         let key = record.body.key();
-        if record.version >= self.floor {
-            let found = lookup.find_key(&key, record.version)?;
-            self.expect(found.map(|found| found.position), position)?;
-        }
-        let newest = lookup.find_key(&key, self.version)?;
-        match newest {
-            Some(found) if found.position == position => {
+        match lookup.find_key(&key, self.version)? {
+            Some(newest) if newest.position == position => {
                 self.report.newest_records += 1;
-                self.count_live(record)?;
+                self.count_live(record)
             }
-            Some(found) if found.record.version > record.version => {}
-            found => self.expect(found.map(|found| found.position), position)?,
+            Some(newest) if newest.record.version > record.version => {
+                if record.version < self.floor {
+                    return Ok(());
+                }
+                let found = lookup.find_key(&key, record.version)?;
+                self.expect(found.map(|found| found.position), position)
+            }
+            other => self.expect(other.map(|other| other.position), position),
         }
-        Ok(())
     }
 
     /// Counts what has a leaf in the trie.

@@ -142,14 +142,15 @@ impl<'a> View<'a> {
         prefix: &Nibbles,
         is_in: impl Fn(&Found<'_>) -> bool,
     ) -> Result<(B256, Address, StoredAccount)> {
-        let path_of = |address: &Address| self.commitment.paths(&[address.as_slice()])[0];
-        let has_prefix = |address: &Address| prefix.shared_with(&path_of(address), 0) == prefix.len();
+        let path_of = |address: &Address| self.path_under(prefix, address.as_slice());
         // Those that some proposal deletes: what is older of them does not count.
         let mut gone: Vec<Address> = Vec::new();
         for body in self.staged.iter().rev().flat_map(|staged| staged.with_tag(key)) {
             match body {
-                Body::Account { address, stored } if !gone.contains(&address) && has_prefix(&address) => {
-                    return Ok((path_of(&address), address, stored));
+                Body::Account { address, stored } if !gone.contains(&address) => {
+                    if let Some(path) = path_of(&address) {
+                        return Ok((path, address, stored));
+                    }
                 }
                 Body::AccountDeleted { address, .. } => gone.push(address),
                 _ => {}
@@ -157,15 +158,15 @@ impl<'a> View<'a> {
         }
         let is_key = |body: &Body<'_>| match body {
             Body::Account { address, .. } | Body::AccountDeleted { address, .. } => {
-                KeyTag::of(self.lookup.hasher.account_id(address, 0).0) == key
-                    && !gone.contains(address)
-                    && has_prefix(address)
+                KeyTag::of(self.lookup.hasher.account_id(address, 0).0) == key && !gone.contains(address)
             }
             _ => false,
         };
         let found = self.lookup.find_map(key.get(), self.version, is_key, |found| {
             Ok(match found.record.body {
-                Body::Account { address, stored } if is_in(found) => Some((path_of(&address), address, stored)),
+                Body::Account { address, stored } if is_in(found) => {
+                    path_of(&address).map(|path| (path, address, stored))
+                }
                 _ => None,
             })
         })?;
@@ -185,8 +186,7 @@ impl<'a> View<'a> {
         prefix: &Nibbles,
         is_in: impl Fn(&Found<'_>) -> bool,
     ) -> Result<(B256, U256, U256)> {
-        let path_of = |slot: &U256| self.commitment.paths(&[&slot.to_be_bytes::<32>()])[0];
-        let has_prefix = |slot: &U256| prefix.shared_with(&path_of(slot), 0) == prefix.len();
+        let path_of = |slot: &U256| self.path_under(prefix, &slot.to_be_bytes::<32>());
         // As above.
         let mut gone: Vec<U256> = Vec::new();
         for staged in self.staged.iter().rev() {
@@ -195,8 +195,8 @@ impl<'a> View<'a> {
                     Body::Slot { account: own, slot, value } if own == account && !gone.contains(&slot) => {
                         if value.is_zero() {
                             gone.push(slot);
-                        } else if has_prefix(&slot) {
-                            return Ok((path_of(&slot), slot, value));
+                        } else if let Some(path) = path_of(&slot) {
+                            return Ok((path, slot, value));
                         }
                     }
                     _ => {}
@@ -208,10 +208,7 @@ impl<'a> View<'a> {
         }
         let is_key = |body: &Body<'_>| match body {
             Body::Slot { account: own, slot, .. } => {
-                *own == account
-                    && KeyTag::of(self.lookup.hasher.slot(account, slot)) == key
-                    && !gone.contains(slot)
-                    && has_prefix(slot)
+                *own == account && KeyTag::of(self.lookup.hasher.slot(account, slot)) == key && !gone.contains(slot)
             }
             _ => false,
         };
@@ -219,9 +216,16 @@ impl<'a> View<'a> {
             let Body::Slot { slot, value, .. } = found.record.body else { return Ok(None) };
             let hidden = self.lookup.wipes.may_contain(account)
                 && self.lookup.is_wiped(account, found.record.version, self.version)?;
-            Ok((!value.is_zero() && !hidden && is_in(found)).then(|| (path_of(&slot), slot, value)))
+            let has_leaf = !value.is_zero() && !hidden && is_in(found);
+            Ok(if has_leaf { path_of(&slot).map(|path| (path, slot, value)) } else { None })
         })?;
         found.ok_or_else(|| self.no_leaf(key, prefix))
+    }
+
+    /// The path of a key, if it begins so.
+    fn path_under(&self, prefix: &Nibbles, key: &[u8]) -> Option<B256> {
+        let path = self.commitment.paths(&[key])[0];
+        (prefix.shared_with(&path, 0) == prefix.len()).then_some(path)
     }
 
     #[cold]
