@@ -7,7 +7,7 @@ use super::{Branch, Entry};
 
 type Buffers = (Vec<Entry>, Vec<Branch>);
 
-/// Pairs that a thread keeps: as many branches as a group of an update has.
+/// Pairs that a thread keeps: as many as branches of storage tries are hashed at once.
 const KEPT: usize = 256;
 
 thread_local! {
