@@ -85,5 +85,7 @@ fn no_forged_proof_is_believed() {
     assert!(tally.cuts > 1_000_000 && tally.changes > 1_000_000, "every byte was tried");
     assert!(tally.honest > 10_000 && tally.believed > 1_000, "some changes make another honest proof");
     assert!(tally.under_honest_roots > forgeries / 4);
+    // Those that forgeries are made of were once counted as honest ones.
+    assert_eq!(tally.honest + tally.believed + tally.refused.values().sum::<u64>(), tally.forgeries);
     assert!(tally.refused.len() >= 28, "too few reasons were met");
 }
