@@ -38,25 +38,13 @@ pub(crate) fn audit(store: &Store, snapshot: &Snapshot, oldest: u64) -> Result<A
     let mut held = snapshot.trie()?;
     auditor.trie(&held.trie)?;
     let mut found = auditor.found;
-    expect_root(store, snapshot.version(), held.trie.root)?;
+    retrace::expect_root(store, snapshot.version(), held.trie.root)?;
     found.roots = 1;
     for version in (oldest..snapshot.version()).rev() {
         held = retrace::trie_from(store, version + 1, &held, version)?;
-        expect_root(store, version, held.trie.root)?;
         found.roots += 1;
     }
     Ok(found)
-}
-
-/// The root of a version is the one that was committed, if that is known.
-fn expect_root(store: &Store, version: u64, root: B256) -> Result<()> {
-    match store.history.row(version).and_then(|row| row.root) {
-        Some(stated) if stated != root => {
-            let damage = Damage::new(format!("the root {stated} of version {version}"), format!("{root}"));
-            Err(damage.at("trie", store.lookup.storage.path(), 0))
-        }
-        _ => Ok(()),
-    }
 }
 
 struct Auditor<'a> {

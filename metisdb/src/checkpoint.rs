@@ -89,8 +89,11 @@ fn take(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) 
         return Ok(());
     }
     let frees = !captured.dead.is_empty() || !state.leaving.is_empty();
-    let written = prove_older(store, state).and_then(|()| write_trie(store, state, &mut captured));
-    if let Err(error) = written {
+    if let Err(error) = prove_older(store, state) {
+        store.tries.end_checkpoint(None);
+        return Err(error);
+    }
+    if let Err(error) = write_trie(store, state, &mut captured) {
         store.tries.end_checkpoint(None);
         if !error.is_out_of_space() || !frees {
             return Err(error);
@@ -120,6 +123,7 @@ fn take(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) 
 
 /// Writes the newest superblock again, over the older one.
 fn repeat_superblock(store: &Store, state: &mut CheckpointState) -> Result<()> {
+    prove_older(store, state)?;
     let mut superblock = state.newest.clone();
     superblock.generation += 1;
     write_superblock(store, &superblock)?;

@@ -56,6 +56,10 @@ impl Options {
     /// Without a writer it is the newest one. Beside a writer it is the newest one that the log says is durable, which the
     /// next commit says of the one before: so the last commit may be missing.
     ///
+    /// Values can be read for as long as the handle is open. Roots of storage, iteration, proofs, witnesses and exports need the trie, which a writer writes over
+    /// when it has taken a second checkpoint since: from then on they may be [`Error::TrieReplaced`]. Snapshots of the writer's own
+    /// process keep theirs.
+    ///
     /// # Errors
     /// As [`Options::open`], but never [`Error::Locked`] or [`Error::NetworkFilesystem`].
     pub fn open_read_only(self, path: impl AsRef<Path>) -> Result<Db> {
@@ -149,8 +153,10 @@ impl Db {
             };
             match opened {
                 // The writer may have taken a checkpoint between two of our reads.
-                Err(Error::Corruption { .. } | Error::Io { .. }) if beside_writer && tries < READ_ONLY_TRIES => {
-                    tries += 1
+                Err(Error::Corruption { .. } | Error::Io { .. } | Error::TrieReplaced { .. })
+                    if beside_writer && tries < READ_ONLY_TRIES =>
+                {
+                    tries += 1;
                 }
                 other => return Ok(Self { store: Arc::new(other?) }),
             }

@@ -143,6 +143,16 @@ pub enum Error {
         /// The snapshot's version.
         version: u64,
     },
+    /// A writer has taken checkpoints since this read-only handle was opened, and written over the trie that it was opened with: roots
+    /// of storage, iteration, proofs and exports need it. Values are read on.
+    #[error(
+        "a writer of {} has written over the trie that this read-only handle was opened with; open it again",
+        path.display()
+    )]
+    TrieReplaced {
+        /// The database.
+        path: PathBuf,
+    },
     /// The proposal's parent is not the newest version: another proposal was committed before, or the parent was not.
     #[error(
         "the proposal was made on {}, but the newest version is {newest}; commit its parent first, or propose the changes again on a new snapshot",

@@ -155,7 +155,8 @@ impl Regrowth {
         let (_, base) = tries.newest();
         let view = |version| View { lookup, commitment: &*tries.commitment, version, staged: &[] };
         let from = view(known.superblock.checkpoint_version);
-        let changes = changes_between(&from, &view(known.version), &mut changed_keys(lookup, frames)?, salted)?;
+        let mut keys = changed_keys(lookup, &known.superblock.identity.seed, frames)?;
+        let changes = changes_between(&from, &view(known.version), &mut keys, salted)?;
         let new = tries.update(&base.trie, &changes, &from)?;
         known.expect_root(lookup, &new.trie)?;
         Ok(new)

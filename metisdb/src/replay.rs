@@ -37,8 +37,8 @@ use crate::{
     roots::PendingRoots,
     storage::{Lock, Storage},
     store::{CheckpointState, Counters, Store, Writer},
-    superblock::Superblock,
-    trie::arena::{Arena, pages::Pages},
+    superblock::{self, Superblock},
+    trie::arena::{Arena, Beside, pages::Pages},
     tries::Tries,
 };
 
@@ -177,7 +177,12 @@ impl Replay {
             threads: self.options.most_threads(),
         };
         let state = State { lookup: &self.lookup, salted: &self.ledger.salted };
-        let arena = Arena::open(self.lookup.storage.clone(), newest.identity, !writes)?;
+        let beside = (!writes).then_some(Beside {
+            newest_birth: newest.trie.generation,
+            generation: newest.generation,
+            newest_generation: superblock::newest_generation,
+        });
+        let arena = Arena::open(self.lookup.storage.clone(), newest.identity, beside)?;
         let scheme = self.options.scheme();
         let history = History::new(std::mem::take(&mut self.versions));
         let frames = history.positions(newest.checkpoint_version, end.version);

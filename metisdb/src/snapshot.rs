@@ -37,7 +37,8 @@ const BATCH: usize = 32;
 /// # Errors
 /// Every read fails with [`Error::Corruption`](crate::Error::Corruption), and never returns a wrong value, where the bytes
 /// on disk were damaged; with [`Error::Io`](crate::Error::Io) where the device cannot deliver them; with [`Error::SnapshotExpired`] where open
-/// snapshots held back more than [`Options::max_held_back_bytes`](crate::Options::max_held_back_bytes) allows.
+/// snapshots held back more than [`Options::max_held_back_bytes`](crate::Options::max_held_back_bytes) allows. Of a handle that was opened read-only, what needs
+/// the trie may fail with [`Error::TrieReplaced`](crate::Error::TrieReplaced) ([`Options::open_read_only`](crate::Options::open_read_only)).
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pinned: Arc<Pinned>,

@@ -303,6 +303,11 @@ pub(crate) struct Superblocks {
     pub(crate) older: Option<Superblock>,
 }
 
+/// Generation of the newest superblock, if one is sound.
+pub(crate) fn newest_generation(storage: &dyn Storage) -> Option<u64> {
+    read(storage).ok().flatten().map(|superblocks| superblocks.newest.generation)
+}
+
 /// Reads both superblocks. `None` where neither file exists.
 ///
 /// # Errors

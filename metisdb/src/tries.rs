@@ -150,6 +150,14 @@ impl Tries {
         (*version, held.clone())
     }
 
+    /// The same, held for a snapshot of an older version, too: as long as that one is read, nothing takes the nodes away from under what is
+    /// made of them, whatever else expires.
+    pub(crate) fn newest_for(&self, version: u64) -> (u64, Arc<HeldTrie>) {
+        let current = self.current.lock();
+        let (newest, held) = current.kept.last_key_value().expect("the newest trie is always there");
+        (*newest, held.derive_for(version, held.trie.clone()))
+    }
+
     /// The trie of a version, if it is there.
     pub(crate) fn kept(&self, version: u64) -> Option<Arc<HeldTrie>> {
         self.current.lock().kept.get(&version).cloned()

@@ -241,12 +241,13 @@ impl<'s> Window<'s> {
     fn find_magic(&mut self, mut position: u64) -> Result<Option<u64>> {
         let end = self.segment.end();
         while position < end {
-            let length = (end - position).min(WINDOW_BYTES as u64) as usize;
-            let bytes = self.bytes(position, length)?;
+            // What is buffered: magics can stand everywhere, and each is no reason to read a window anew.
+            self.bytes(position, (end - position).min(8) as usize)?;
+            let bytes = &self.bytes[(position - self.start) as usize..];
             let found = bytes.chunks_exact(8).position(|unit| unit[..4] == frame::MAGIC.to_le_bytes());
             match found {
                 Some(unit) => return Ok(Some(position + unit as u64 * 8)),
-                None => position += length as u64,
+                None => position += (bytes.len() as u64).next_multiple_of(8),
             }
         }
         Ok(None)

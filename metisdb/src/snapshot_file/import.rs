@@ -107,6 +107,12 @@ impl<R: Read> SnapshotFile<R> {
                 if actual != root {
                     return Err(Halt::Unsound(other_root(root, actual, &name)));
                 }
+                if found > version || found == version && db.snapshot()?.committed_block()? != own_block {
+                    // The same state, in more chunks than these: versions say nothing of how far it is.
+                    let damage =
+                        Damage::new("what was begun to be of these chunks", "those of a file with shorter ones");
+                    return Err(Halt::Unsound(damage.at("import", name, 0)));
+                }
             }
             if version <= found {
                 found_chunks = chunk.index + 1;

@@ -91,6 +91,35 @@ fn is_not_a_database(error: &Error) -> bool {
 fn is_foreign(error: &Error) -> bool {
     matches!(error, Error::ForeignFile { .. })
 }
+/// The number in the name of a file of the arena was multiplied as it was: one that no place leads to overflowed.
+#[test]
+fn an_extent_with_a_number_beyond_all_places_is_no_extent() {
+    let disk = disk(40);
+    let db = small().create_on(disk.clone()).unwrap();
+    let mut changes = Changes::new();
+    (1..60).for_each(|number| {
+        changes.set_account(Address::repeat_byte(number), Account { nonce: 1, ..Account::default() });
+    });
+    db.commit(&changes, Durability::Durable).unwrap();
+    db.close().unwrap();
+    let mut bytes = disk.file_bytes("arena.0000000001").unwrap();
+    for number in [u64::MAX, u64::MAX / 2, 1 << 40] {
+        bytes[16..24].copy_from_slice(&number.to_le_bytes());
+        let checksum = crc32c(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
+        disk.put_file(&format!("arena.{number:010}"), bytes.clone());
+    }
+    for (options, damaged) in [(small(), false), (small(), true), (small().rebuild(true), false)] {
+        let left = Arc::new(disk.after_power_loss(0));
+        if damaged {
+            left.damage("arena.0000000001", 4096 + 20, 1);
+        }
+        let db = options.open_on(left).unwrap();
+        db.snapshot().unwrap().proof(&Address::repeat_byte(9), &[]).unwrap();
+        db.checkpoint().unwrap();
+        db.close().unwrap();
+    }
+}
 
 #[test]
 fn a_path_that_holds_no_database_is_refused_and_left_alone() {

@@ -110,6 +110,31 @@ fn what_an_expired_snapshot_held_back_is_used_again() {
     db.check(CheckLevel::Full).unwrap();
 }
 
+/// The trie of an older version is made from the newest one, which was held for the newest version alone: where snapshots of both expired meanwhile, its
+/// pages were written again while the older version's reader still read them.
+#[test]
+fn a_trie_that_an_older_one_is_made_from_stays_though_its_own_version_expires() {
+    let db = small().retain_versions(4).create_on(disk(4)).unwrap();
+    // The trie of the first is let go of.
+    (1..=3).for_each(|round| churn(&db, round));
+    let older = 1;
+    let newer = db.snapshot().unwrap();
+    let pins = &db.store.pins;
+    let pin = pins.pin(older).unwrap();
+    let reading = pins.begin_read(&pin).unwrap();
+    let (version, base) = db.store.tries.newest_for(older);
+    assert_eq!(version, newer.version());
+    (4..=5).for_each(|round| churn(&db, round));
+    let floor = db.store.tries.floor(pins);
+    pins.raise_horizon(newer.version() + 1);
+    pins.expire_before(newer.version() + 1);
+    assert_eq!(db.store.tries.floor(pins), floor);
+    drop(base);
+    assert!(db.store.tries.floor(pins) > floor);
+    drop(reading);
+    pins.release(&pin);
+}
+
 /// Snapshots that expire while other threads read them: a read gives the version's value or says that it has expired.
 #[test]
 fn reads_beside_expiry_are_right_or_expired() {

@@ -5,14 +5,14 @@ use std::{
     io::ErrorKind,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{self, Receiver, Sender},
     },
     thread,
     time::Duration,
 };
 
-use alloy_primitives::{Address, Bytes, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use parking_lot::Mutex;
 
 use super::{disk, small, wide};
@@ -160,6 +160,8 @@ struct Control {
     shorten_write: AtomicBool,
     /// For the next sync of a file: says that it was reached, then waits until it may go on.
     hold_sync: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+    /// Bytes that were read from files.
+    read_bytes: AtomicU64,
 }
 
 /// Longer than anything here waits for.
@@ -240,6 +242,7 @@ impl StorageFile for ControlledFile {
         self.file.allocated_bytes()
     }
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
+        self.control.read_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.file.read_exact_at(bytes, offset)
     }
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
@@ -381,6 +384,69 @@ fn a_frame_forged_inside_of_code_does_not_keep_the_database_closed() {
         let opened = small().open_on(Arc::new(disk.after_power_loss(loss)));
         let version = opened.unwrap_or_else(|error| panic!("power loss {loss}: {error}")).stats().version;
         assert!((1..=2).contains(&version), "power loss {loss}: version {version}");
+    }
+}
+
+/// Each magic of a frame behind the end of the log, and anybody can have them stored, made the search for marks read a whole window anew: opening after
+/// a torn frame could take hours.
+#[test]
+fn magics_behind_the_end_are_looked_at_once() {
+    const FILLED: usize = 64 << 10;
+    let options = || small().segment_bytes(1 << 22);
+    let disk = disk(8);
+    let db = options().create_on(disk.clone()).unwrap();
+    commit(&db, &code_changes(1, 100));
+    let end = db.stats().log_position;
+    let segment = db.store.lookup.table.segment_of(end - 1).unwrap();
+    let (name, offset) = (segment::file_name(segment.number), (end - segment.start) as usize);
+    drop(segment);
+    db.close().unwrap();
+    let mut bytes = disk.file_bytes(&name).unwrap();
+    for unit in bytes[offset..offset + FILLED].chunks_exact_mut(8) {
+        unit[..4].copy_from_slice(&frame::MAGIC.to_le_bytes());
+    }
+    disk.put_file(&name, bytes);
+    let control = Arc::new(Control::default());
+    let db = options().open_on(Arc::new(ControlledDisk { disk, control: control.clone() })).unwrap();
+    assert_eq!(db.stats().version, 1);
+    let read = control.read_bytes.load(Ordering::Relaxed);
+    assert!(read < 64 << 20, "{read} bytes were read of a log of 4 MiB");
+}
+
+/// A bit that was flipped in the header of a frame, which no record's checksum covers, hid the frame: the storage of an account that a later version
+/// wiped was empty in the version before, root and proofs included, though its slots were read.
+#[test]
+fn a_damaged_frame_header_hides_no_slots_of_an_older_version() {
+    let account = Address::repeat_byte(7);
+    let left = disk(9);
+    let db = small().retain_versions(8).create_on(left.clone()).unwrap();
+    let mut changes = Changes::new();
+    changes.set_account(account, Account { nonce: 1, ..Account::default() });
+    (1..20).for_each(|slot| {
+        changes.set_storage(account, U256::from(slot), U256::from(slot));
+    });
+    commit(&db, &changes);
+    let mut changes = Changes::new();
+    changes.wipe_storage(account);
+    commit(&db, &changes);
+    let root = db.snapshot_at(1).unwrap().storage_root(&account).unwrap();
+    let frame_at = db.store.history.row(1).unwrap().position;
+    let segment = db.store.lookup.table.segment_of(frame_at).unwrap();
+    let (name, offset) = (segment::file_name(segment.number), frame_at - segment.start);
+    drop(segment);
+    db.close().unwrap();
+    for bit in 0..FrameHeader::BYTES as u64 * 8 {
+        let damaged = Arc::new(left.after_power_loss(0));
+        damaged.damage(&name, offset + bit / 8, 1 << (bit % 8));
+        let db = small().retain_versions(8).open_on(damaged).unwrap();
+        let snapshot = db.snapshot_at(1).unwrap();
+        let expect = |outcome: Result<bool>| match outcome {
+            Ok(right) => assert!(right, "bit {bit}"),
+            Err(error) => assert!(error.is_corruption(), "bit {bit}: {error}"),
+        };
+        expect(snapshot.storage_root(&account).map(|own| own == root));
+        expect(snapshot.slots(&account, B256::ZERO).map(|slots| slots.count() == 19));
+        expect(snapshot.has_storage(&account));
     }
 }
 

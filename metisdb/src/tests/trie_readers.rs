@@ -368,7 +368,7 @@ fn history_with_checkpoints(disk: &Arc<SimulatedDisk>, script: &Script) -> crate
 
 /// All nodes of the trie that a superblock names are where it says.
 fn assert_whole(disk: &Arc<SimulatedDisk>, superblock: &Superblock, case: &str) {
-    let arena = Arena::open(disk.clone(), superblock.identity, false).unwrap();
+    let arena = Arena::open(disk.clone(), superblock.identity, None).unwrap();
     let counted = regrow::count_pages(&arena, &regrow::trie_of(&superblock.trie), 0);
     counted.unwrap_or_else(|error| panic!("{case}, superblock {}: {error}", superblock.generation));
 }
@@ -397,6 +397,65 @@ fn both_superblocks_have_their_tries_at_every_moment() {
             db.check(CheckLevel::Full).unwrap_or_else(|error| panic!("{case}: {error}"));
         }
     }
+}
+
+/// A read-only handle took whatever a writer had put in the place of its trie's nodes for them: roots and slots of later versions were shown as its
+/// own, or nodes that were gone as damage.
+#[test]
+fn a_read_only_handle_shows_no_trie_of_a_later_version() {
+    show_no_later_trie(FEW_ACCOUNTS, MANY_CHANGES);
+    // So small that its topmost node comes to stand where the old one did.
+    show_no_later_trie(2, 4);
+}
+
+fn show_no_later_trie(accounts: u64, changes: u64) {
+    const OPENED: u64 = 2;
+    const COMMITTED: u64 = 12;
+    let script = Script::new(COMMITTED, accounts, changes);
+    let disk = disk(11);
+    let db = options().create_on(disk.clone()).unwrap();
+    (1..=OPENED).for_each(|version| {
+        db.commit(&script.changes(version), Durability::Durable).unwrap();
+    });
+    db.checkpoint().unwrap();
+    let reader = options().open_read_only_on(disk.clone()).unwrap();
+    let root = script.naive_root(OPENED);
+    let count = |snapshot: &Snapshot, number| {
+        snapshot.slots(&address(number), B256::ZERO)?.try_fold(0, |count, slot| slot.map(|_| count + 1))
+    };
+    let snapshot = reader.snapshot().unwrap();
+    let first: Vec<(B256, u64)> = (0..accounts)
+        .map(|number| (snapshot.storage_root(&address(number)).unwrap(), count(&snapshot, number).unwrap()))
+        .collect();
+    drop(snapshot);
+    let mut replaced = Vec::new();
+    for version in OPENED + 1..=COMMITTED {
+        db.commit(&script.changes(version), Durability::Durable).unwrap();
+        db.checkpoint().unwrap();
+        let snapshot = reader.snapshot().unwrap();
+        assert_eq!(snapshot.root().unwrap(), root);
+        let mut told = 0;
+        let mut expect = |outcome: crate::Result<bool>| match outcome {
+            Ok(right) => assert!(right, "beside version {version}"),
+            Err(Error::TrieReplaced { .. }) => told += 1,
+            Err(error) => panic!("beside version {version}: {error}"),
+        };
+        for number in 0..accounts {
+            let own = address(number);
+            let (storage_root, slots) = first[number as usize];
+            expect(snapshot.storage_root(&own).map(|own| own == storage_root));
+            expect(snapshot.proof(&own, &[U256::from(number % SLOTS)]).map(|proof| proof.verify(root).is_ok()));
+            expect(count(&snapshot, number).map(|count| count == slots));
+            let key = number * SLOTS + number % SLOTS;
+            let value = snapshot.storage(&own, U256::from(number % SLOTS)).unwrap();
+            assert_eq!(value, script.value(key, OPENED), "values are read on");
+        }
+        replaced.push(told);
+        let again = options().open_read_only_on(disk.clone()).unwrap().snapshot().unwrap();
+        again.proof(&address(1), &[]).unwrap().verify(script.naive_root(version)).unwrap();
+    }
+    println!("told {replaced:?}");
+    assert!(replaced.last().is_some_and(|told| *told > 0), "{replaced:?}");
 }
 
 /// Versions behind it do not take away what an outstanding root is computed from.

@@ -51,7 +51,7 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new(threads: usize) -> Self {
         let identity = Identity { database_id: [0; 16], seed: [0; 32], segment_bytes: small().segment_bytes };
-        let arena = Arena::open(disk(0), identity, false).unwrap();
+        let arena = Arena::open(disk(0), identity, None).unwrap();
         let root = Ethereum::default().root(None);
         Self { arena, trie: Trie { top: None, root }, leaves: Leaves::default(), threads }
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use metisdb::{
-    CheckLevel, Db, Durability, Error, Key, Options, Snapshot, Value,
+    CheckLevel, Durability, Error, Key, Options, Snapshot, Value,
     storage::{SimulatedDisk, Storage},
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Subject {
     segment_bytes: u64,
     version: u64,
     state: State,
+    /// That of the version before, which is retained.
+    before: State,
     keys: Vec<Key>,
 }
 
@@ -54,11 +56,12 @@ impl Subject {
         let failed = |error: Error| error.to_string();
         let disk = Arc::new(SimulatedDisk::new(seed));
         let db = options(segment_bytes).create_on(disk.clone()).map_err(failed)?;
-        let (mut state, mut random, mut stale) = (State::empty(), Random::new(seed), Vec::new());
+        let (mut state, mut before) = (State::empty(), State::empty());
+        let (mut random, mut stale) = (Random::new(seed), Vec::new());
         for round in 0..filling.commits {
             let (next, changes) = state.fill(&mut random, filling, round);
             db.commit(&changes, Durability::Durable).map_err(failed)?;
-            state = next;
+            before = std::mem::replace(&mut state, next);
             if round % 2 == 1 {
                 db.checkpoint().map_err(failed)?;
                 let derived = files_of(&disk)?.into_iter().filter(|(name, _)| is_replaced(name));
@@ -69,10 +72,10 @@ impl Subject {
         db.close().map_err(failed)?;
         let files = files_of(&disk)?;
         let keys = state.own_keys();
-        Ok(Self { disk: disk.after_power_loss(1), files, stale, segment_bytes, version, state, keys })
+        Ok(Self { disk: disk.after_power_loss(1), files, stale, segment_bytes, version, state, before, keys })
     }
 
-    /// Inflicts the wound on a copy, opens it, and reads everything.
+    /// Inflicts the wound on a copy, opens it, and reads everything; of some wounds also the version before, which has its trie made, and `check`.
     ///
     /// # Errors
     /// A wrong value, a missing key, damage of a live record that no read tells.
@@ -85,8 +88,13 @@ impl Subject {
         };
         let version = db.stats().version;
         ensure!(version == self.version, "version {version} is the newest, not {}", self.version);
-        let told = self.read(&db, wound.is_of_derived())?;
+        let newest = db.snapshot().map_err(|error| error.to_string())?;
+        let mut told = self.read(&newest, &self.state, wound.is_of_derived())?;
         ensure!(told || !wound.must_be_told(), "a live record is damaged, and no read tells it");
+        if wound.is_checked() {
+            let before = db.snapshot_at(version - 1).map_err(|error| error.to_string())?;
+            told |= self.read(&before, &self.before, true).map_err(|error| format!("the version before: {error}"))?;
+        }
         if told {
             return Ok(Verdict::Told);
         }
@@ -97,35 +105,34 @@ impl Subject {
     }
 
     /// Reads every key, and proves it if asked to. Returns whether a read failed; one that does not must be right.
-    fn read(&self, db: &Db, prove: bool) -> Result<bool, String> {
-        let snapshot = db.snapshot().map_err(|error| error.to_string())?;
+    fn read(&self, snapshot: &Snapshot, state: &State, prove: bool) -> Result<bool, String> {
         let mut told = false;
         match snapshot.root() {
-            Ok(root) => ensure!(root == self.state.root(), "root {root}"),
+            Ok(root) => ensure!(root == state.root(), "root {root}"),
             Err(error) => told |= is_corruption(&error)?,
         }
         for key in &self.keys {
-            match one(&snapshot, key) {
+            match one(snapshot, key) {
                 Ok(value) => {
-                    let expected = self.state.value(key);
+                    let expected = state.value(key);
                     ensure!(value == expected, "{key:?}: {value:?}, not {expected:?}");
                 }
                 Err(error) => told |= is_corruption(&error)?,
             }
         }
-        for (number, block) in self.state.blocks() {
+        for (number, block) in state.blocks() {
             match snapshot.block(*number) {
                 Ok(got) => ensure!(got == Some(*block), "block {number}: {got:?}"),
                 Err(error) => told |= is_corruption(&error)?,
             }
         }
         if prove {
-            for (address, slots) in self.state.storages() {
+            for (address, slots) in state.storages() {
                 match snapshot.proof(&address, &slots) {
                     Ok(proof) => {
-                        let verified = proof.verify(self.state.root());
+                        let verified = proof.verify(state.root());
                         ensure!(verified.is_ok(), "the proof of {address}: {verified:?}");
-                        ensure!(proof.account == self.state.account(&address), "{address}: {:?} proved", proof.account);
+                        ensure!(proof.account == state.account(&address), "{address}: {:?} proved", proof.account);
                     }
                     Err(error) => told |= is_corruption(&error)?,
                 }

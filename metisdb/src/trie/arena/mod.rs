@@ -94,8 +94,27 @@ pub(crate) struct Arena {
     /// processors.
     extents: ArcSwap<Extents>,
     pub(crate) pages: Mutex<Pages>,
-    /// Nodes are read from the files: a writer may write pages again that this handle still refers to.
-    through_files: bool,
+    /// Of a handle that does not write.
+    beside: Option<Beside>,
+}
+
+/// A handle that does not write may have a writer beside it, now or later, which writes pages again that the handle refers to. So it reads nodes
+/// from the files, and believes none that is newer than its trie.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    /// Generation of the newest node of the trie that the handle was opened with.
+    pub(crate) newest_birth: u32,
+    /// Generation of the superblock that names this trie.
+    pub(crate) generation: u64,
+    /// Reads the generation of the newest superblock that is there now, if one is sound.
+    pub(crate) newest_generation: fn(&dyn Storage) -> Option<u64>,
+}
+
+impl Beside {
+    /// Whether neither superblock names the trie any more, so that its pages may be others' (T1).
+    fn is_replaced(&self, storage: &dyn Storage) -> bool {
+        (self.newest_generation)(storage).is_some_and(|newest| newest > self.generation + 1)
+    }
 }
 
 /// The file name of an extent.
@@ -110,15 +129,14 @@ pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
 }
 
 impl Arena {
-    /// Maps all extents that are there and sound. A node in another one is found to be missing when it is read. `through_files`: a
-    /// writer may be at work beside, so nothing is read through maps.
-    pub(crate) fn open(storage: Arc<dyn Storage>, identity: Identity, through_files: bool) -> Result<Self> {
+    /// Maps all extents that are there and sound. A node in another one is found to be missing when it is read.
+    pub(crate) fn open(storage: Arc<dyn Storage>, identity: Identity, beside: Option<Beside>) -> Result<Self> {
         let arena = Self {
             storage,
             identity,
             extents: ArcSwap::default(),
             pages: Mutex::new(Pages::new(identity.segment_bytes)),
-            through_files,
+            beside,
         };
         for name in arena.storage.list()? {
             let Some(number) = parse_file_name(&name) else { continue };
@@ -135,6 +153,11 @@ impl Arena {
     }
 
     fn open_extent(&self, number: u64, file: Arc<dyn StorageFile>) -> Result<Extent> {
+        let limit = Place::LIMIT / self.identity.segment_bytes;
+        if number >= limit {
+            let damage = Damage::new(format!("a number below {limit}"), format!("{number}"));
+            return Err(damage.at("arena", file.path(), 0));
+        }
         let length = file.length()?;
         let mut bytes = [0; ExtentHeader::BYTES];
         if length == self.identity.segment_bytes {
@@ -167,8 +190,10 @@ impl Arena {
     /// Reads the node at a place; its birth is at most `birth_limit` (T2).
     ///
     /// # Errors
-    /// Corruption where it is not what was written there; of the disk.
+    /// Corruption where it is not what was written there; [`Error::TrieReplaced`]; of the disk.
     pub(crate) fn load(&self, place: Place, birth_limit: u32) -> Result<Node> {
+        let newest_birth = self.beside.as_ref().map_or(u32::MAX, |beside| beside.newest_birth);
+        let birth_limit = birth_limit.min(newest_birth);
         let node = self.read(place, |bytes| decode(bytes, place, birth_limit))?;
         node.map_err(|damage| self.damage(damage, place))
     }
@@ -203,7 +228,7 @@ impl Arena {
         let extents = self.extents.load();
         let extent = extents.get(&number).ok_or_else(|| self.lost_extent(number, offset))?;
         let length = PAGE_BYTES - offset % PAGE_BYTES;
-        if self.through_files {
+        if self.beside.is_some() {
             let mut bytes = vec![0; length as usize];
             extent.file.read_exact_at(&mut bytes, offset)?;
             return Ok(reader(&bytes));
@@ -217,15 +242,21 @@ impl Arena {
 
     #[cold]
     fn lost_extent(&self, number: u64, offset: u64) -> Error {
-        let damage = Damage::new(format!("an extent {number}"), "none");
-        damage.at("node", self.storage.path().join(file_name(number)), offset)
+        self.damage_at(Damage::new(format!("an extent {number}"), "none"), number, offset)
     }
 
     /// Damage of the node at a place.
     #[cold]
     pub(crate) fn damage(&self, damage: Damage, place: Place) -> Error {
-        metrics::counter!("metisdb.corruption").increment(1);
         let (number, offset) = self.locate(place);
+        self.damage_at(damage, number, offset)
+    }
+
+    fn damage_at(&self, damage: Damage, number: u64, offset: u64) -> Error {
+        if self.beside.as_ref().is_some_and(|beside| beside.is_replaced(&*self.storage)) {
+            return Error::TrieReplaced { path: self.storage.path() };
+        }
+        metrics::counter!("metisdb.corruption").increment(1);
         damage.at("node", self.storage.path().join(file_name(number)), offset)
     }
 
@@ -299,7 +330,7 @@ impl Arena {
         depth: usize,
         into_storage: bool,
     ) -> Option<(Place, Option<usize>)> {
-        if self.through_files {
+        if self.beside.is_some() {
             return None;
         }
         let (number, offset) = self.locate(place);
