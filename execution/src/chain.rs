@@ -131,7 +131,8 @@ impl Chain {
     }
 
     /// Executes a block on the state that its parent left: system calls, transactions, withdrawals and rewards. `senders` are
-    /// those of the transactions. Neither the header's roots nor its place in the chain are checked.
+    /// those of the transactions. Neither the header's roots nor its place in the chain are checked, nor the block's form, see
+    /// [`Forks::check_form`].
     ///
     /// # Errors
     /// [`ExecutionError::Block`] where a rule is broken, [`ExecutionError::Database`].

@@ -116,6 +116,7 @@ fn export(arguments: &ExportArguments) -> Result<Answer, Failure> {
     let block = read_block(file)?;
     let headers = headers.iter().map(|path| encoded_header(path)).collect::<Result<Vec<_>, _>>()?;
     let chain = rules.chain()?;
+    chain.forks().check_form(&block).map_err(|error| refused(error.to_string()))?;
     let db = target.open()?;
     let snapshot = at.snapshot(&db)?;
     let (version, root) = (snapshot.version(), snapshot.root()?);
