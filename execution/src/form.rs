@@ -8,6 +8,9 @@ use alloy_hardforks::EthereumHardforks;
 
 use crate::Forks;
 
+/// So many blocks an ommer is older than the block that has it, at most.
+const OMMER_DEPTH: u64 = 6;
+
 /// Why a block does not have the form of its fork.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -38,6 +41,14 @@ pub enum FormError {
         /// The limit: none since Paris.
         limit: usize,
     },
+    /// An ommer has a number that no ommer of the block has.
+    #[error("block {block} has an ommer with the number {ommer}; ommers are at most {OMMER_DEPTH} blocks older")]
+    OmmerNumber {
+        /// The block.
+        block: u64,
+        /// The ommer's number.
+        ommer: u64,
+    },
 }
 
 impl Forks {
@@ -64,8 +75,8 @@ impl Forks {
         presence("slot_number", header.slot_number.is_some(), false)
     }
 
-    /// Checks that a block has the form of its fork: the fields of its header and body, and how many ommers there are. Neither
-    /// what they hold nor the block's place in the chain is looked at.
+    /// Checks that a block has the form of its fork: the fields of its header and body, and how many ommers there are, of which
+    /// numbers. Neither what else they hold nor the block's place in the chain is looked at.
     ///
     /// # Errors
     /// [`FormError`].
@@ -74,9 +85,28 @@ impl Forks {
         self.check_fields(header)?;
         let shanghai = self.is_shanghai_active_at_timestamp(header.timestamp);
         presence("list of withdrawals", body.withdrawals.is_some(), shanghai)?;
-        let limit = if self.is_paris_active_at_block(header.number) { 0 } else { 2 };
-        let ommers = body.ommers.len();
-        if ommers > limit { Err(FormError::TooManyOmmers { ommers, limit }) } else { Ok(()) }
+        self.check_ommers(block)
+    }
+
+    /// Checks how many ommers a block has, and their numbers: the rewards of a block follow from those. Whether they are ommers of
+    /// its chain is not looked at.
+    ///
+    /// # Errors
+    /// [`FormError::TooManyOmmers`], [`FormError::OmmerNumber`].
+    pub(crate) fn check_ommers(&self, block: &Block<TxEnvelope>) -> Result<(), FormError> {
+        let (block, ommers) = (block.header.number, &block.body.ommers);
+        let limit = if self.is_paris_active_at_block(block) { 0 } else { 2 };
+        if ommers.len() > limit {
+            return Err(FormError::TooManyOmmers { ommers: ommers.len(), limit });
+        }
+        for ommer in ommers.iter().map(|ommer| ommer.number) {
+            let is_near = block.checked_sub(ommer).is_some_and(|depth| (1..=OMMER_DEPTH).contains(&depth));
+            // Rewards are computed with eight more than the number.
+            if !is_near || ommer.checked_add(8).is_none() {
+                return Err(FormError::OmmerNumber { block, ommer });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,8 +3,9 @@
 use alloy_consensus::{Block, BlockBody, Header, TxEnvelope};
 use alloy_hardforks::EthereumHardfork as Fork;
 use alloy_primitives::{B256, Bytes};
-use metisdb::proof::Witness;
-use metisdb_execution::{Chain, Forks, FormError, ReplayError};
+use metisdb::proof::{EMPTY_ROOT, PartialState, Witness};
+use metisdb_execution::{Chain, ExecutionError, Forks, FormError, ReplayError};
+use metisdb_revm::Stateless;
 
 /// From which fork on a block has a field, and how the field is put in or taken out.
 type Field = (&'static str, Option<Fork>, fn(&mut Block<TxEnvelope>));
@@ -103,4 +104,50 @@ fn a_block_since_paris_has_no_ommers() {
     let (chain, witness, mut block) = honest(Fork::Paris);
     block.body.ommers.push(Header { number: 7, ..Header::default() });
     assert_eq!(refusal(&chain, &witness, &block), FormError::TooManyOmmers { ommers: 1, limit: 0 });
+}
+
+/// Once an ommer's reward was computed of any number: a hostile one overflowed, or brought its beneficiary about 2^64 rewards.
+#[test]
+fn ommers_have_numbers_below_the_block() {
+    let chain = Chain::new(Forks::since_genesis(Fork::London), 1);
+    for (parent, ommer, is_refused) in [
+        (7, 7, false),
+        (7, 2, false),
+        (7, 1, true),
+        (7, 0, true),
+        (7, 8, true),
+        (7, 9, true),
+        (7, u64::MAX, true),
+        (2, u64::MAX - 4, true),
+        (u64::MAX - 1, u64::MAX - 1, true),
+        (u64::MAX - 2, u64::MAX - 7, true),
+        (u64::MAX - 3, u64::MAX - 8, false),
+    ] {
+        let (witness, header) = ground(&chain, parent);
+        let number = header.number;
+        let ommers = vec![Header { number: ommer, ..Header::default() }];
+        let block = Block { header, body: BlockBody { ommers, ..BlockBody::default() } };
+        if is_refused {
+            let expected = FormError::OmmerNumber { block: number, ommer };
+            assert_eq!(refusal(&chain, &witness, &block), expected);
+            let state = Stateless::new(PartialState::of_root(&witness, EMPTY_ROOT));
+            let executed = chain.execute(state, &block, &[]);
+            assert!(matches!(executed, Err(ExecutionError::Ommers(error)) if error == expected));
+        } else {
+            sealed(&chain, &witness, block);
+        }
+    }
+}
+
+/// Once a block could have any number of ommers, each with a reward.
+#[test]
+fn a_block_has_two_ommers_at_most() {
+    let chain = Chain::new(Forks::since_genesis(Fork::London), 1);
+    let (witness, header) = ground(&chain, 7);
+    let with = |count: usize| {
+        let ommers = vec![Header { number: 7, ..Header::default() }; count];
+        Block { header: header.clone(), body: BlockBody { ommers, ..BlockBody::default() } }
+    };
+    sealed(&chain, &witness, with(2));
+    assert_eq!(refusal(&chain, &witness, &with(3)), FormError::TooManyOmmers { ommers: 3, limit: 2 });
 }
