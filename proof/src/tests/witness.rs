@@ -105,11 +105,32 @@ fn a_node_that_no_trie_has() {
         (short, NodeError::LeafDepth { nibbles: 3 }),
         (behind, NodeError::Rlp(RlpError::TrailingBytes { bytes: 1 })),
         (deep, NodeError::TooDeep { nibbles: 64 }),
-        (list(&[string(&[0x20]), string(&[1]), string(&[1])]), NodeError::ItemCount { items: 3 }),
+        (list(&[string(&[0x20]), string(&[1]), string(&[1; 40])]), NodeError::ItemCount { items: 3 }),
     ];
     for (node, expected) in cases {
         let verdict = PartialState::of_root(&witness(&[&node]), keccak256(&node)).account(&ALICE);
         assert!(matches!(&verdict, Err(WitnessError::Node { source, .. }) if *source == expected), "{verdict:?}");
+    }
+}
+
+/// Once a hash was followed to a node that is so short that it stands inside its parent: no proof of it was accepted, but a read was.
+#[test]
+fn a_short_node_behind_a_hash() {
+    let path = nibbles(&keccak256(ALICE));
+    let (above, last) = path.split_at(63);
+    let turn = usize::from(last[0]);
+    let short = leaf(&[], &[1]);
+    let mut items = vec![string(&[]); 17];
+    (items[turn], items[turn ^ 1]) = (string(keccak256(&short).as_slice()), leaf(&[], &[2]));
+    let end = list(&items);
+    let root = super::extension(above, &end);
+    let expected = NodeError::TooShort { bytes: 3 };
+    for (nodes, root) in [(&[&root[..], &end, &short][..], keccak256(&root)), (&[&short], keccak256(&short))] {
+        let state = PartialState::of_root(&witness(nodes), root);
+        let gone = AccountChange { fields: Fields::Deleted, wiped: true, ..AccountChange::default() };
+        for verdict in [state.account(&ALICE).map(drop), state.root_after(&[(ALICE, gone)].into()).map(drop)] {
+            assert!(matches!(&verdict, Err(WitnessError::Node { source, .. }) if *source == expected), "{verdict:?}");
+        }
     }
 }
 
