@@ -12,6 +12,7 @@ use alloy_eips::{
     eip4895::{Withdrawal, Withdrawals},
 };
 use alloy_primitives::{Address, B256, U256, bytes, hex, keccak256};
+use alloy_rlp::Decodable;
 use metisdb::{
     Account, Changes, Durability, Options,
     proof::{Witness, preimage_key},
@@ -129,6 +130,35 @@ fn a_block_is_replayed_from_what_was_exported() {
     let shown = text(&borrowed(&[world.export("json", "superset"), vec!["--superset".into()]].concat()));
     assert!(shown.contains("version") && shown.contains("nodes"), "{shown}");
     assert!(text(&borrowed(&world.replay("superset"))).contains(&header.state_root.to_string()));
+}
+
+/// Once what geth answers was refused: no keys but null, and headers as objects.
+#[test]
+fn a_block_is_replayed_from_an_answer_of_geth() {
+    let world = world();
+    text(&borrowed(&world.export("json", "json")));
+    let mut witness: Value = serde_json::from_slice(&fs::read(world.path("json")).unwrap()).unwrap();
+    let parent = hex::decode(fs::read(world.path("parent")).unwrap()).unwrap();
+    let parent = Header::decode(&mut &parent[..]).unwrap();
+    let mut object = serde_json::to_value(&parent).unwrap();
+    // geth tells the hash besides; nothing depends on it.
+    object["hash"] = parent.hash_slow().to_string().into();
+    for keys in [Value::Null, json!([])] {
+        (witness["keys"], witness["headers"]) = (keys, json!([object]));
+        fs::write(world.path("geth"), witness.to_string()).unwrap();
+        let replayed = json_of(&borrowed(&world.replay("geth")));
+        assert_eq!(replayed["state_root"], json!(world.block.header.state_root.to_string()));
+    }
+    let mut other = object.clone();
+    other["gasUsed"] = "0x1".into();
+    for (header, reason) in
+        [(other, "is missing"), (json!({}), "a header is neither"), (json!(5), "a header is neither")]
+    {
+        witness["headers"] = json!([header]);
+        fs::write(world.path("other"), witness.to_string()).unwrap();
+        let refused = fails(&borrowed(&world.replay("other")), REFUSED);
+        assert!(refused.contains(reason), "{refused}");
+    }
 }
 
 #[test]

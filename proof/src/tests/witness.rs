@@ -305,6 +305,24 @@ fn the_form_is_that_of_geth() {
     assert_eq!(Witness::from_rlp(&Witness::default().to_rlp()), Ok(Witness::default()));
 }
 
+/// Once the form of those versions of geth that know no keys, a list of three, was taken for one that is cut short.
+#[test]
+fn a_form_without_keys() {
+    let witness = Witness { keys: Vec::new(), ..some_witness() };
+    let form = witness.to_rlp();
+    let Some((0xc0, parts)) = alloy_rlp::Header::decode_bytes(&mut &form[..], true).unwrap().split_last() else {
+        panic!("four lists are written, the last one empty")
+    };
+    assert_eq!(Witness::from_rlp(&list(&[parts.to_vec()])), Ok(witness));
+    for (parts, refusal) in [
+        (vec![vec![0xc0]; 2], RlpError::Truncated),
+        (vec![vec![0xc0]; 5], RlpError::TrailingBytes { bytes: 1 }),
+        (vec![vec![0xc0], vec![0xc0], vec![0xc0], vec![0x80]], RlpError::NotAList),
+    ] {
+        assert_eq!(Witness::from_rlp(&list(&parts)), Err(WitnessError::Form(refusal)));
+    }
+}
+
 #[test]
 fn every_truncation_of_the_form() {
     let form = some_witness().to_rlp();
@@ -365,6 +383,13 @@ fn the_json_is_an_execution_witness() {
     assert_eq!(serde_json::from_value::<Witness>(json).unwrap(), witness);
     let least = serde_json::from_str::<Witness>(r#"{"state": [], "codes": ["0x6000"]}"#).unwrap();
     assert_eq!(least.codes, [Bytes::from_static(&[0x60, 0])]);
+    // Once the null that geth writes for its keys was refused.
+    let null = serde_json::from_str::<Witness>(r#"{"state": [], "codes": ["0x6000"], "keys": null, "headers": null}"#);
+    assert_eq!(null.unwrap(), least);
+    assert!(
+        serde_json::from_str::<Witness>(r#"{"state": null, "codes": []}"#).is_err(),
+        "no state is not an empty one"
+    );
     assert!(serde_json::from_str::<Witness>(r#"{"state": ["0x0"], "codes": []}"#).is_err(), "half a byte");
 }
 
