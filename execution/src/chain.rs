@@ -37,6 +37,7 @@ use revm::{
 use crate::{
     collision::{StorageCollision, Stored},
     forks::Forks,
+    form::FormError,
     parallel::Parallel,
     speculation::Speculated,
 };
@@ -75,6 +76,9 @@ pub struct Executed {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecutionError {
+    /// The block has ommers that no block of its fork has.
+    #[error(transparent)]
+    Ommers(#[from] FormError),
     /// A transaction, or the whole block, breaks a rule; or the state could not be read while it was executed.
     #[error(transparent)]
     Block(#[from] BlockExecutionError),
@@ -131,10 +135,11 @@ impl Chain {
     }
 
     /// Executes a block on the state that its parent left: system calls, transactions, withdrawals and rewards. `senders` are
-    /// those of the transactions. Neither the header's roots nor its place in the chain are checked.
+    /// those of the transactions. Neither the header's roots nor its place in the chain are checked; of the block's form (see
+    /// [`Forks::check_form`]), its ommers alone.
     ///
     /// # Errors
-    /// [`ExecutionError::Block`] where a rule is broken, [`ExecutionError::Database`].
+    /// [`ExecutionError::Ommers`], [`ExecutionError::Block`] where a rule is broken, [`ExecutionError::Database`].
     pub fn execute(
         &self,
         base: impl Into<Base>,
@@ -233,6 +238,8 @@ impl Chain {
         transact: impl FnOnce(&mut Executor<'_>) -> Result<(), BlockExecutionError>,
     ) -> Result<Executed, ExecutionError> {
         let Block { header, body } = block;
+        // Their rewards are computed of whatever numbers they have.
+        self.forks.check_ommers(block)?;
         let mut overlay = Overlay::new(reader.clone(), self.empty_accounts(header.number));
         let mut forks = self.forks;
         if forks.begins_dao(header.number) {

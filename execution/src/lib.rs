@@ -6,11 +6,13 @@
 //!                                Witness -> Chain::replay -> Replayed
 //! ```
 //!
-//! No rule of consensus is written here; what a fork demands of execution is alloy's and revm's word.
+//! What a fork demands of execution is alloy's and revm's word. Of the rules of consensus one part alone is written here: the form
+//! of a block ([`Forks::check_form`]), without which a stranger's block could leave out what is to be compared.
 
 mod chain;
 mod collision;
 mod forks;
+mod form;
 mod parallel;
 mod recorded;
 mod replay;
@@ -21,6 +23,7 @@ pub mod unpack;
 pub use self::{
     chain::{Chain, Executed, ExecutionError, metadata},
     forks::{Forks, UnknownForks},
+    form::FormError,
     parallel::Parallel,
     recorded::Recorded,
     replay::{ReplayError, Replayed},

@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256};
 use metisdb::proof::{PartialState, Witness, WitnessError};
 use metisdb_revm::{CodeCache, Stateless};
 
-use crate::{Chain, Executed, ExecutionError};
+use crate::{Chain, Executed, ExecutionError, FormError};
 
 /// What a replay led to: what the block's header says.
 #[derive(Clone, Debug)]
@@ -21,6 +21,9 @@ pub struct Replayed {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
+    /// The block does not have the form of its fork.
+    #[error(transparent)]
+    Form(#[from] FormError),
     /// The witness is unsound, or lacks something.
     #[error(transparent)]
     Witness(#[from] WitnessError),
@@ -55,14 +58,15 @@ impl Chain {
         block.body.transactions.iter().map(recover).collect()
     }
 
-    /// Replays a block on what a witness has of the state before it, and checks all that its header says of its content and of what
-    /// it leads to. Its place in the chain (number, time, difficulty, limits and prices of gas) is not looked at; the parent is the one
+    /// Replays a block on what a witness has of the state before it, and checks its form ([`Forks::check_form`](crate::Forks::check_form))
+    /// and all that its header says of its content and of what it leads to. Its place in the chain (number, time, difficulty, limits and prices of gas) is not looked at; the parent is the one
     /// whose hash it names. Before Byzantium receipts have the roots between transactions, for which a witness has no nodes: there
     /// the receipts' root is not checked.
     ///
     /// # Errors
     /// Whenever it is not proven that the block leads to what its header says: see [`ReplayError`].
     pub fn replay(&self, witness: &Witness, block: &Block<TxEnvelope>) -> Result<Replayed, ReplayError> {
+        self.forks().check_form(block)?;
         let state = Stateless::new(PartialState::after_block(witness, block.header.parent_hash)?);
         // Code that others have read must not stand in for what the witness lacks.
         let chain = self.with_codes(CodeCache::default());

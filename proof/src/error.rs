@@ -53,14 +53,6 @@ pub enum ProofError {
         /// The hash of the node.
         got: B256,
     },
-    /// A node is so short that it stands inside its parent, never behind a hash.
-    #[error("node {index} has {bytes} bytes; a node shorter than 32 stands inside its parent and is not listed")]
-    TooShort {
-        /// The node.
-        index: usize,
-        /// Its length.
-        bytes: usize,
-    },
     /// A node, or one embedded in it, cannot stand in a state trie.
     #[error("node {index} cannot stand in a state trie: {source}")]
     Node {

@@ -1,12 +1,13 @@
 //! The JSON of `eth_getProof` (EIP-1186), as geth writes it.
 //!
-//! Whatever is read is the only form of what it says, but that digits above 9 may be written large, and that keys of slots may be
-//! numbers. Nothing is taken for granted: a field too many or too few, a number with a zero in front, a list longer than a path can
+//! Whatever is read is the only form of what it says, but that digits above 9 may be written large, that keys of slots may be
+//! numbers, and that both hashes of an absent account may be zero. Nothing is taken for granted: a field too many or too few, a number with a zero in front, a list longer than a path can
 //! be, all are refused. What is read takes memory in proportion to the text, at most sixteen times as much.
 //!
-//! EIP-1186 does not say whether an account exists: an absent one has the fields of an empty one. What its nodes prove tells
-//! them apart, whatever the root is; where they prove nothing, the account is taken for absent, and refused by
-//! [`AccountProof::verify`] in either case.
+//! EIP-1186 does not say whether an account exists. Some clients give an absent one the fields of an empty one, as is done here:
+//! what its nodes prove tells them apart, whatever the root is; where they prove nothing, the account is taken for absent, and
+//! refused by [`AccountProof::verify`] in either case. Others (geth since 1.13.4) answer zeros alone, also for both hashes, which no
+//! account has: that is read as absent, whatever the nodes prove.
 
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
@@ -23,6 +24,9 @@ use crate::{Account, AccountProof, EMPTY_ROOT, SlotProof, node::PATH_NIBBLES, pa
 const MOST_NODES: usize = PATH_NIBBLES + 1;
 /// More than the longest node of a trie: a branch of sixteen hashes has 532.
 const MOST_NODE_BYTES: usize = 1024;
+/// What some clients write of an account that does not exist, and of its storage. None has these hashes: even of nothing there is
+/// one that is not zero.
+const ZEROS: (Account, B256) = (Account { nonce: 0, balance: U256::ZERO, code_hash: B256::ZERO }, B256::ZERO);
 
 /// An answer to `eth_getProof`.
 #[derive(Serialize, Deserialize)]
@@ -92,15 +96,15 @@ impl<'de> Deserialize<'de> for AccountProof {
         let answer = Answer::deserialize(deserializer)?;
         let nonce = u64::try_from(answer.nonce.0).map_err(|_| D::Error::custom("the nonce has more than 64 bits"))?;
         let account = Account { nonce, balance: answer.balance.0, code_hash: B256::new(answer.code_hash.0) };
+        let storage_root = B256::new(answer.storage_hash.0);
         let (address, nodes) = (Address::new(answer.address.0), answer.account_proof.0);
+        let (account, storage_root) = match (account, storage_root) {
+            zeros if zeros == ZEROS => (None, EMPTY_ROOT),
+            (account, root) if account != Account::default() => (Some(account), root),
+            (account, root) => (proves_presence(&address, &nodes).then_some(account), root),
+        };
         let slot = |slot: SlotAnswer| SlotProof { slot: slot.key.0, value: slot.value.0, nodes: slot.proof.0 };
-        Ok(Self {
-            address,
-            account: (account != Account::default() || proves_presence(&address, &nodes)).then_some(account),
-            storage_root: B256::new(answer.storage_hash.0),
-            nodes,
-            slots: answer.storage_proof.into_iter().map(slot).collect(),
-        })
+        Ok(Self { address, account, storage_root, nodes, slots: answer.storage_proof.into_iter().map(slot).collect() })
     }
 }
 

@@ -58,6 +58,12 @@ pub enum NodeError {
         /// Length of the string.
         bytes: usize,
     },
+    /// A node behind a hash, or at the root, is so short that it stands inside its parent.
+    #[error("the node has {bytes} bytes; a node shorter than 32 stands inside its parent, never behind a hash")]
+    TooShort {
+        /// Length of the node.
+        bytes: usize,
+    },
     /// An embedded node is so long that it must be hashed.
     #[error("an embedded node has {bytes} bytes; from 32 bytes on a node stands in its parent as a hash")]
     EmbeddedTooLong {
@@ -128,6 +134,12 @@ impl<'a> Child<'a> {
             bytes => Err(NodeError::ChildLength { bytes }),
         }
     }
+}
+
+/// Checks the length of a node behind a hash. In a state trie even the root is never shorter: 64 nibbles have to stand somewhere
+/// below it.
+pub(crate) fn check_hashed(node: &[u8]) -> Result<(), NodeError> {
+    if node.len() < HASHED_BYTES { Err(NodeError::TooShort { bytes: node.len() }) } else { Ok(()) }
 }
 
 impl<'a> Node<'a> {

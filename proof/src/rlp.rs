@@ -6,7 +6,7 @@
 use alloy_primitives::{B256, U256};
 
 /// Longest payload whose length stands in the first byte; any longer one has its length in bytes of its own.
-const SHORT_PAYLOAD: usize = 55;
+const SHORT_PAYLOAD: u64 = 55;
 
 /// Why bytes are not canonical RLP, or not of the kind that belongs there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +93,7 @@ impl<'a> Item<'a> {
 
     /// An integer of 64 bits.
     pub(crate) fn u64(self) -> Result<u64, RlpError> {
-        Ok(self.integer(8)?.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+        Ok(big_endian(self.integer(8)?))
     }
 
     /// An integer of 256 bits.
@@ -149,10 +149,12 @@ impl<'a> Reader<'a> {
     fn long(&self, is_list: bool, width: usize) -> Result<(bool, usize, usize), RlpError> {
         let head = 1 + width;
         let bytes = self.rest.get(1..head).ok_or(RlpError::Truncated)?;
-        let length = bytes.iter().fold(0, |length: usize, &byte| length << 8 | usize::from(byte));
+        let length = big_endian(bytes);
         if bytes.first() == Some(&0) || length <= SHORT_PAYLOAD {
             return Err(RlpError::LengthNotMinimal);
         }
+        // Where addresses have 32 bits, a longer item than they reach is not at hand.
+        let length = usize::try_from(length).map_err(|_| RlpError::Truncated)?;
         Ok((is_list, head, length))
     }
 
@@ -160,4 +162,9 @@ impl<'a> Reader<'a> {
     pub(crate) fn finish(self) -> Result<(), RlpError> {
         if self.rest.is_empty() { Ok(()) } else { Err(RlpError::TrailingBytes { bytes: self.rest.len() }) }
     }
+}
+
+/// The number of at most 8 bytes, on every machine.
+pub(crate) fn big_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }

@@ -10,7 +10,7 @@ use alloy_primitives::{B256, Bytes, keccak256};
 use crate::{
     EMPTY_ROOT,
     error::ProofError,
-    node::{Child, HASHED_BYTES, Node, NodeError, PATH_NIBBLES},
+    node::{Child, Node, NodeError, PATH_NIBBLES, check_hashed},
     prefix::Prefix,
 };
 
@@ -108,10 +108,7 @@ fn listed(nodes: &[Bytes], index: usize, expected: B256) -> Result<&[u8], ProofE
             ProofError::Incomplete { index, expected }
         });
     };
-    // In a state trie even the root is never that short: 64 nibbles have to stand somewhere below it.
-    if node.len() < HASHED_BYTES {
-        return Err(ProofError::TooShort { index, bytes: node.len() });
-    }
+    check_hashed(node).map_err(|source| ProofError::Node { index, source })?;
     let got = keccak256(node);
     if got == expected { Ok(node) } else { Err(ProofError::HashMismatch { index, expected, got }) }
 }

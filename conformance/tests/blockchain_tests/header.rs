@@ -38,7 +38,8 @@ pub(crate) fn check(forks: &Forks, header: &Header, parent: &Header) -> Checked 
     } else {
         require(header.difficulty == difficulty(forks, header, parent), "difficulty")?;
     }
-    check_optional_fields(forks, header, parent)
+    forks.check_fields(header).map_err(|error| error.to_string())?;
+    check_blobs(forks, header, parent)
 }
 
 fn check_gas(forks: &Forks, header: &Header, parent: &Header) -> Checked {
@@ -61,15 +62,8 @@ fn check_dao(forks: &Forks, header: &Header) -> Checked {
     }
 }
 
-fn check_optional_fields(forks: &Forks, header: &Header, parent: &Header) -> Checked {
-    let time = header.timestamp;
-    let (cancun, prague) = (forks.is_cancun_active_at_timestamp(time), forks.is_prague_active_at_timestamp(time));
-    let shanghai = forks.is_shanghai_active_at_timestamp(time);
-    require(header.withdrawals_root.is_some() == shanghai, "presence of the withdrawals' root")?;
-    require(header.parent_beacon_block_root.is_some() == cancun, "presence of the beacon root")?;
-    require(header.requests_hash.is_some() == prague, "presence of the requests' hash")?;
-    require(header.blob_gas_used.is_some() == cancun, "presence of the blob gas")?;
-    let blob_params = forks.blob_params(time);
+fn check_blobs(forks: &Forks, header: &Header, parent: &Header) -> Checked {
+    let blob_params = forks.blob_params(header.timestamp);
     let excess = blob_params.map(|params| parent.next_block_excess_blob_gas(params).unwrap_or(0));
     require(header.excess_blob_gas == excess, "excess blob gas")?;
     let max = blob_params.map_or(0, |params| params.max_blob_gas_per_block());
@@ -99,10 +93,9 @@ fn difficulty(forks: &Forks, header: &Header, parent: &Header) -> U256 {
     }
 }
 
-/// Checks the ommers of a block. `ancestors` are its parent, that one's parent, and so on.
+/// Checks the ommers of a block, but not how many they are. `ancestors` are its parent, that one's parent, and so on.
 pub(crate) fn check_ommers(forks: &Forks, block: &Block<TxEnvelope>, ancestors: &[&Block<TxEnvelope>]) -> Checked {
     let ommers = &block.body.ommers;
-    require(ommers.len() <= 2, "number of ommers")?;
     let recent = &ancestors[..ancestors.len().min(7)];
     for (index, ommer) in ommers.iter().enumerate() {
         let is_same = |other: &Header| other == ommer;

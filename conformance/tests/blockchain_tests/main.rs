@@ -181,6 +181,7 @@ impl Tree<'_> {
             return Err("the block is too long".into());
         }
         let hash = block.header.hash_slow();
+        forks.check_form(&block).map_err(|error| error.to_string())?;
         header::check(&forks, &block.header, &parent.block.header)?;
         header::check_ommers(&forks, &block, &self.ancestors(block.header.parent_hash, 7))?;
         check_body(&block)?;

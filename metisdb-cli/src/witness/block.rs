@@ -52,9 +52,9 @@ pub(super) fn read_block(path: &Path) -> Result<Block<TxEnvelope>, Failure> {
     decode(path).map(|(block, _)| block)
 }
 
-/// A header, as it stands in a witness.
-pub(super) fn encoded_header(path: &Path) -> Result<Bytes, Failure> {
-    decode::<Header>(path).map(|(_, bytes)| bytes.into())
+/// A header, and as it stands in a witness.
+pub(super) fn read_header(path: &Path) -> Result<(Header, Bytes), Failure> {
+    decode(path).map(|(header, bytes)| (header, bytes.into()))
 }
 
 fn decode<T: Decodable>(path: &Path) -> Result<(T, Vec<u8>), Failure> {

@@ -2,9 +2,11 @@
 
 use std::{fs, io, path::Path};
 
-use alloy_primitives::hex;
+use alloy_consensus::Header;
+use alloy_primitives::{Bytes, hex};
 use clap::ValueEnum;
 use metisdb::proof::Witness;
+use serde::Deserialize;
 
 use super::block::read_bytes;
 use crate::failure::Failure;
@@ -80,14 +82,43 @@ fn fill(witness: &Witness, form: Form, folder: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
+/// What clients answer to `debug_executionWitness`.
+#[derive(Deserialize)]
+struct Answered {
+    headers: Option<Vec<Told>>,
+    #[serde(flatten)]
+    others: Witness,
+}
+
+/// A header of it.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a header is neither RLP, 0x first, nor an object with its fields")]
+enum Told {
+    Rlp(Bytes),
+    /// As geth has it. What it lacks makes its hash another one, so that it counts for nothing.
+    Fields(Box<Header>),
+}
+
+impl Answered {
+    fn witness(self) -> Witness {
+        let encoded = |header| match header {
+            Told::Rlp(bytes) => bytes,
+            Told::Fields(header) => alloy_rlp::encode(header).into(),
+        };
+        let headers = self.headers.into_iter().flatten().map(encoded).collect();
+        Witness { headers, ..self.others }
+    }
+}
+
 /// Reads JSON, or RLP.
 pub(super) fn read(path: &Path) -> Result<Witness, Failure> {
     let refused = |error: String| Failure::Refused(format!("{}: {error}", path.display()));
     let bytes = read_bytes(path)?;
     if bytes.trim_ascii_start().starts_with(b"{") {
-        return serde_json::from_slice(&bytes).map_err(|error| {
+        let answer = serde_json::from_slice::<Answered>(&bytes).map_err(|error| {
             refused(format!("{error}; an answer of debug_executionWitness is expected, its result alone"))
-        });
+        })?;
+        return Ok(answer.witness());
     }
     Witness::from_rlp(&bytes).map_err(|error| refused(format!("{error}; JSON or geth's RLP is expected")))
 }

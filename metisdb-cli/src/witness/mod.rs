@@ -2,21 +2,19 @@
 
 mod block;
 mod form;
+mod headers;
 
 use std::path::PathBuf;
 
 use alloy_primitives::{Address, B256};
 use clap::{Args, Subcommand};
-use metisdb::{
-    Recorder,
-    proof::{PartialState, Witness, WitnessMode},
-};
+use metisdb::proof::{PartialState, Witness, WitnessMode};
 use metisdb_execution::Executed;
 use metisdb_revm::Base;
 use serde_json::json;
 
 use self::{
-    block::{Rules, encoded_header, read_block},
+    block::{Rules, read_block, read_header},
     form::Form,
 };
 use crate::{
@@ -48,7 +46,8 @@ pub(crate) struct ExportArguments {
     /// File with the block in RLP, hexadecimal or as it is.
     #[arg(long, value_name = "FILE")]
     block: PathBuf,
-    /// Files with headers in RLP, hexadecimal or as they are: the parent's, and of those before it what `BLOCKHASH` asks for.
+    /// Files with headers in RLP, hexadecimal or as they are: the parent's, and those before it down to the oldest block that
+    /// `BLOCKHASH` asks for. Their order does not matter, and those that are not needed are left out.
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     headers: Vec<PathBuf>,
     /// Every node too that some order of the block's changes could need.
@@ -114,26 +113,31 @@ fn export(arguments: &ExportArguments) -> Result<Answer, Failure> {
     let refused = |reason: String| Failure::Refused(format!("{}: {reason}", file.display()));
     form::require_nothing(out)?;
     let block = read_block(file)?;
-    let headers = headers.iter().map(|path| encoded_header(path)).collect::<Result<Vec<_>, _>>()?;
+    let headers = headers.iter().map(|path| read_header(path)).collect::<Result<_, _>>()?;
+    let ancestors = headers::ancestors(headers, block.header.parent_hash);
     let chain = rules.chain()?;
+    chain.forks().check_form(&block).map_err(|error| refused(error.to_string()))?;
     let db = target.open()?;
     let snapshot = at.snapshot(&db)?;
     let (version, root) = (snapshot.version(), snapshot.root()?);
+    let headers = ancestors.iter().map(|ancestor| ancestor.encoded.clone()).collect();
     let witness = Witness { headers, ..Witness::default() };
     let parent = PartialState::after_block(&witness, block.header.parent_hash)
-        .map_err(|error| refused(format!("its parent is not among the headers: {error}")))?;
+        .map_err(|error| refused(format!("the headers do not tell the state before it: {error}")))?;
     if parent.root() != root {
         return Err(refused(format!(
             "the state before it has the root {}, version {version} has {root}; name the version that the parent left with --version",
             parent.root()
         )));
     }
-    let recorder = Recorder::new(snapshot);
+    let recorder = headers::recorder(&snapshot, &ancestors)?;
     let senders = chain.senders(&block).map_err(|error| refused(error.to_string()))?;
-    let Executed { changes, .. } =
-        chain.execute(Base::from(recorder.clone()), &block, &senders).map_err(|error| refused(error.to_string()))?;
+    let executed = chain.execute(Base::from(recorder.clone()), &block, &senders);
+    // First of all: whatever went wrong may come of a hash that was missing.
+    let headers = headers::needed(&ancestors, &recorder.accessed().blocks).map_err(refused)?;
+    let Executed { changes, .. } = executed.map_err(|error| refused(error.to_string()))?;
     let mode = if *superset { WitnessMode::Superset } else { WitnessMode::Canonical };
-    let witness = Witness { headers: witness.headers, ..recorder.witness(&changes, mode)? };
+    let witness = Witness { headers, ..recorder.witness(&changes, mode)? };
     // What is handed on is known to suffice.
     chain.replay(&witness, &block).map_err(|error| refused(error.to_string()))?;
     let bytes = form::write(&witness, *form, out)?;

@@ -99,7 +99,7 @@ fn every_refusal_of_a_proof_says_why() {
         (with("/storageProof/0/value", json!("0x2a")), "slot 7: the claimed value is 42"),
         (with("/storageProof/0/proof", json!([])), "slot 7: the proof has no nodes"),
         (with("/accountProof", json!([])), "the proof has no nodes"),
-        (with("/accountProof/0", json!("0x00")), "node 0 has 1 bytes"),
+        (with("/accountProof/0", json!("0x00")), "node 0 cannot stand in a state trie: the node has 1 bytes"),
         (with("/storageHash", json!(B256::ZERO.to_string())), "the claimed storage root"),
         (cut[..cut.len() / 2].to_owned(), "EOF while parsing"),
         (json!({ "jsonrpc": "2.0", "id": 1, "result": proof }).to_string(), "its result alone"),

@@ -10,7 +10,10 @@ use core::{array, mem};
 use alloy_primitives::{Address, B256, keccak256};
 
 use super::{NodePath, Source, WitnessError, subtree::Subtree};
-use crate::{node::PATH_NIBBLES, prefix::nibble};
+use crate::{
+    node::{PATH_NIBBLES, check_hashed},
+    prefix::nibble,
+};
 
 /// What becomes of a key: its new value, or `None` where it is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +70,7 @@ impl<S: Source> PartialTrie<'_, S> {
     fn read(&self, hash: &B256, path: &B256, depth: usize, below_extension: bool) -> Result<Subtree, S::Error> {
         let path = NodePath { account: self.account, path: *path, nibbles: depth };
         let bytes = self.source.node(hash, &path)?;
-        let decoded = Subtree::decode(&bytes, depth, below_extension);
+        let decoded = check_hashed(&bytes).and_then(|()| Subtree::decode(&bytes, depth, below_extension));
         decoded.map_err(|source| WitnessError::Node { hash: *hash, path, source }.into())
     }
 

@@ -7,7 +7,7 @@ use super::{
     super::{AccountProof, EMPTY_ROOT},
     claims::world,
 };
-use crate::Account;
+use crate::{Account, ProofError};
 
 fn written(proof: &AccountProof) -> Value {
     serde_json::to_value(proof).expect("a proof can be written")
@@ -53,6 +53,59 @@ fn an_empty_account_and_an_absent_one() {
     // In an empty state no node says so.
     let nothing = AccountProof { account: None, nodes: Vec::new(), ..empty };
     assert_eq!(read(&written(&nothing)).map(|proof| proof.verify(EMPTY_ROOT)), Ok(Ok(())));
+}
+
+/// Once the honest answer of geth since 1.13.4 on an account that does not exist, in which both hashes are zero, was refused.
+#[test]
+fn an_absent_account_with_hashes_of_zero() {
+    let zeros = |proof: &AccountProof| {
+        let mut text = written(proof);
+        for (field, zero) in [("nonce", "0x0".into()), ("balance", "0x0".into()), ("codeHash", B256::ZERO.to_string())]
+        {
+            text[field] = zero.into();
+        }
+        text["storageHash"] = B256::ZERO.to_string().into();
+        text
+    };
+    let (mut present, mut absent) = (0, 0);
+    for seed in 0..40 {
+        let (root, proofs) = world(seed);
+        for proof in proofs {
+            let read = read(&zeros(&proof)).expect("a form of absence");
+            assert_eq!((read.account, read.storage_root), (None, EMPTY_ROOT), "seed {seed}");
+            if proof.account.is_none() {
+                assert_eq!(read, proof, "seed {seed}");
+                assert_eq!(read.verify(root), Ok(()), "seed {seed}");
+                absent += 1;
+            } else {
+                let what = "existence";
+                let verdict = read.verify(root);
+                assert!(
+                    matches!(verdict, Err(ProofError::AccountMismatch { what: told, .. }) if told == what),
+                    "{verdict:?}"
+                );
+                present += 1;
+            }
+        }
+    }
+    assert!(present > 200 && absent == 40, "{present}, {absent}");
+}
+
+/// Zeros are a form of absence as a whole: an account with some of them is claimed to exist, and refused.
+#[test]
+fn hashes_of_zero_beside_other_fields() {
+    let (root, proof) = super::claims::forged(&super::claims::encode(&Account::default(), EMPTY_ROOT), &[]);
+    let absent =
+        AccountProof { address: Address::ZERO, account: None, storage_root: EMPTY_ROOT, slots: Vec::new(), ..proof };
+    let zero = B256::ZERO.to_string();
+    for fields in [&["codeHash"][..], &["storageHash"], &["nonce", "codeHash", "storageHash"]] {
+        let mut text = written(&absent);
+        for field in fields {
+            text[*field] = if *field == "nonce" { "0x1".into() } else { zero.clone().into() };
+        }
+        let verdict = read(&text).expect("of the form of an answer").verify(root);
+        assert!(matches!(verdict, Err(ProofError::AccountMismatch { .. })), "{fields:?}: {verdict:?}");
+    }
 }
 
 #[test]

@@ -80,6 +80,21 @@ fn lengths_beyond_the_bytes_are_refused() {
     }
 }
 
+/// Once lengths were computed with the bits of an address: where these are 32, the upper half of a longer one was lost, and a list of 56
+/// bytes had encodings with lengths of five to eight bytes, too.
+#[test]
+fn lengths_keep_all_their_bits() {
+    for width in 5..=8_u8 {
+        let length: Vec<u8> = (1..width).map(|at| u8::from(at == 1)).chain([56]).collect();
+        assert_eq!(big_endian(&length), (1 << (8 * (width - 1))) + 56);
+        for first in [0xb7 + width, 0xf7 + width] {
+            let bytes = [&[first], &length[..], &[1; 56]].concat();
+            assert_eq!(Item::only(&bytes), Err(RlpError::Truncated), "{bytes:02x?}");
+        }
+    }
+    assert_eq!(big_endian(&[0xff; 8]), u64::MAX);
+}
+
 #[test]
 fn trailing_bytes_are_refused() {
     assert_eq!(Item::only(&[0x01, 0x02, 0x03]), Err(RlpError::TrailingBytes { bytes: 2 }));

@@ -105,11 +105,32 @@ fn a_node_that_no_trie_has() {
         (short, NodeError::LeafDepth { nibbles: 3 }),
         (behind, NodeError::Rlp(RlpError::TrailingBytes { bytes: 1 })),
         (deep, NodeError::TooDeep { nibbles: 64 }),
-        (list(&[string(&[0x20]), string(&[1]), string(&[1])]), NodeError::ItemCount { items: 3 }),
+        (list(&[string(&[0x20]), string(&[1]), string(&[1; 40])]), NodeError::ItemCount { items: 3 }),
     ];
     for (node, expected) in cases {
         let verdict = PartialState::of_root(&witness(&[&node]), keccak256(&node)).account(&ALICE);
         assert!(matches!(&verdict, Err(WitnessError::Node { source, .. }) if *source == expected), "{verdict:?}");
+    }
+}
+
+/// Once a hash was followed to a node that is so short that it stands inside its parent: no proof of it was accepted, but a read was.
+#[test]
+fn a_short_node_behind_a_hash() {
+    let path = nibbles(&keccak256(ALICE));
+    let (above, last) = path.split_at(63);
+    let turn = usize::from(last[0]);
+    let short = leaf(&[], &[1]);
+    let mut items = vec![string(&[]); 17];
+    (items[turn], items[turn ^ 1]) = (string(keccak256(&short).as_slice()), leaf(&[], &[2]));
+    let end = list(&items);
+    let root = super::extension(above, &end);
+    let expected = NodeError::TooShort { bytes: 3 };
+    for (nodes, root) in [(&[&root[..], &end, &short][..], keccak256(&root)), (&[&short], keccak256(&short))] {
+        let state = PartialState::of_root(&witness(nodes), root);
+        let gone = AccountChange { fields: Fields::Deleted, wiped: true, ..AccountChange::default() };
+        for verdict in [state.account(&ALICE).map(drop), state.root_after(&[(ALICE, gone)].into()).map(drop)] {
+            assert!(matches!(&verdict, Err(WitnessError::Node { source, .. }) if *source == expected), "{verdict:?}");
+        }
     }
 }
 
@@ -284,6 +305,24 @@ fn the_form_is_that_of_geth() {
     assert_eq!(Witness::from_rlp(&Witness::default().to_rlp()), Ok(Witness::default()));
 }
 
+/// Once the form of those versions of geth that know no keys, a list of three, was taken for one that is cut short.
+#[test]
+fn a_form_without_keys() {
+    let witness = Witness { keys: Vec::new(), ..some_witness() };
+    let form = witness.to_rlp();
+    let Some((0xc0, parts)) = alloy_rlp::Header::decode_bytes(&mut &form[..], true).unwrap().split_last() else {
+        panic!("four lists are written, the last one empty")
+    };
+    assert_eq!(Witness::from_rlp(&list(&[parts.to_vec()])), Ok(witness));
+    for (parts, refusal) in [
+        (vec![vec![0xc0]; 2], RlpError::Truncated),
+        (vec![vec![0xc0]; 5], RlpError::TrailingBytes { bytes: 1 }),
+        (vec![vec![0xc0], vec![0xc0], vec![0xc0], vec![0x80]], RlpError::NotAList),
+    ] {
+        assert_eq!(Witness::from_rlp(&list(&parts)), Err(WitnessError::Form(refusal)));
+    }
+}
+
 #[test]
 fn every_truncation_of_the_form() {
     let form = some_witness().to_rlp();
@@ -344,6 +383,13 @@ fn the_json_is_an_execution_witness() {
     assert_eq!(serde_json::from_value::<Witness>(json).unwrap(), witness);
     let least = serde_json::from_str::<Witness>(r#"{"state": [], "codes": ["0x6000"]}"#).unwrap();
     assert_eq!(least.codes, [Bytes::from_static(&[0x60, 0])]);
+    // Once the null that geth writes for its keys was refused.
+    let null = serde_json::from_str::<Witness>(r#"{"state": [], "codes": ["0x6000"], "keys": null, "headers": null}"#);
+    assert_eq!(null.unwrap(), least);
+    assert!(
+        serde_json::from_str::<Witness>(r#"{"state": null, "codes": []}"#).is_err(),
+        "no state is not an empty one"
+    );
     assert!(serde_json::from_str::<Witness>(r#"{"state": ["0x0"], "codes": []}"#).is_err(), "half a byte");
 }
 

@@ -36,10 +36,16 @@ pub struct Witness {
     /// Code that was read.
     pub codes: Vec<Bytes>,
     /// Addresses (20 bytes) and slots (32 bytes, big-endian) whose hashes are the paths that were followed. No replay needs them.
-    #[cfg_attr(feature = "serde", serde(default))]
+    #[cfg_attr(feature = "serde", serde(default, deserialize_with = "null_as_none"))]
     pub keys: Vec<Bytes>,
     /// Headers in RLP: that of the block before, and those before it as far back as `BLOCKHASH` went; ascending. The state has none:
     /// whoever has the chain puts them here.
-    #[cfg_attr(feature = "serde", serde(default))]
+    #[cfg_attr(feature = "serde", serde(default, deserialize_with = "null_as_none"))]
     pub headers: Vec<Bytes>,
+}
+
+/// Reads a list, or null, which geth writes where it has none.
+#[cfg(feature = "serde")]
+fn null_as_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Error> {
+    serde::Deserialize::deserialize(deserializer).map(Option::unwrap_or_default)
 }

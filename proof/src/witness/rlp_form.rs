@@ -1,4 +1,4 @@
-//! A witness in RLP, as geth writes it: `[headers, codes, state, keys]`.
+//! A witness in RLP, as geth writes it: `[headers, codes, state, keys]`, or without keys.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Witness {
-    /// Writes the RLP form of geth. Headers stand there as the lists that they are.
+    /// Writes the RLP form of geth, always with keys, be they none. Headers stand there as the lists that they are.
     ///
     /// ```
     /// use metisdb_proof::Witness;
@@ -36,7 +36,7 @@ impl Witness {
         form
     }
 
-    /// Reads the RLP form of geth. What the bytes mean is not looked at here, see [`PartialState`](crate::PartialState). All parts share
+    /// Reads the RLP form of geth; some versions leave the list of keys out, which is read as none. What the bytes mean is not looked at here, see [`PartialState`](crate::PartialState). All parts share
     /// one copy of the bytes: besides, 32 bytes are allocated for each part, be it a single byte long.
     ///
     /// # Errors
@@ -47,7 +47,10 @@ impl Witness {
         let headers = items(&whole, parts.item()?.list()?, |item| item.list().map(|_| item.encoded))?;
         let codes = items(&whole, parts.item()?.list()?, Item::string)?;
         let state = items(&whole, parts.item()?.list()?, Item::string)?;
-        let keys = items(&whole, parts.item()?.list()?, Item::string)?;
+        let keys = match parts.is_finished() {
+            true => Vec::new(),
+            false => items(&whole, parts.item()?.list()?, Item::string)?,
+        };
         parts.finish()?;
         Ok(Self { state, codes, keys, headers })
     }
