@@ -242,7 +242,7 @@ impl From<WitnessError> for Error {
 /// What to do about damage of this kind.
 fn remedy(what: &str) -> &'static str {
     match what {
-        // A writer beside a read-only handle may also have written it again.
+        // An open makes a trie that it finds damaged anew, of the log.
         "node" | "arena" | "trie" => "open the database again, with `Options::rebuild` if that does not help",
         // An import may have gone on with what one of another file had begun.
         "state of the snapshot file" => "import it again; if that does not help, restore the file from a copy",

@@ -111,7 +111,7 @@ impl<R: Read> SnapshotFile<R> {
                     // The same state, in more chunks than these: versions say nothing of how far it is.
                     let damage =
                         Damage::new("what was begun to be of these chunks", "those of a file with shorter ones");
-                    return Err(Halt::Unsound(damage.at("import", name, 0)));
+                    return Err(Halt::Unsound(damage.at("state of the snapshot file", name, 0)));
                 }
             }
             if version <= found {

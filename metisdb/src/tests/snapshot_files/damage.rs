@@ -409,7 +409,8 @@ fn a_sound_file_is_imported_after_one_of_shorter_chunks() {
         let stop = other.chunks.len() as u64;
         verify(&other.write()).unwrap();
         SnapshotFile::from_stream(&other.write()[..]).unwrap().import(&target, small(), stop_at(stop)).unwrap_err();
-        assert!(import(&sound, &target).unwrap_err().is_corruption(), "{stop} chunks");
+        let refused = import(&sound, &target).unwrap_err();
+        assert!(refused.is_corruption() && refused.to_string().contains("import it again"), "{stop} chunks: {refused}");
         assert_eq!(import(&sound, &target).unwrap().found_chunks, 0);
         let imported = small().open(&target).unwrap();
         assert_eq!(imported.snapshot().unwrap().committed_block().unwrap(), file.blocks.last().copied());
