@@ -10,10 +10,7 @@
 //! * K1 (rule 1): a segment is dropped only when both superblocks were written after all its records were dead.
 //! * K2 (rule 12, I1): the log is synced past all that the image names before the superblock names the image.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    thread::JoinHandle,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use alloy_primitives::B256;
 use parking_lot::{MutexGuard, RwLockWriteGuard};
@@ -26,7 +23,7 @@ use crate::{
         segment,
     },
     probe, roots,
-    store::{CheckpointState, Shared, Store, Writer},
+    store::{CheckpointState, Store, Writer},
     superblock::{ImageReference, SegmentRow, Superblock, TopReference, TrieReference},
     trie::{
         arena::{
@@ -34,7 +31,7 @@ use crate::{
             writer::{self, Throttle, Written},
         },
         node::{Child, Leaf, Link, NodeRef},
-        sweep::{self, PARTS, Swept},
+        sweep::{self, Moved},
     },
     tries::HeldTrie,
 };
@@ -43,8 +40,10 @@ use crate::{
 const PACKED_BYTES: u64 = PAGE_BYTES * 15 / 16;
 /// How much of a page has to be live for an automatic checkpoint, which sweeps a part of the trie, to leave its nodes there.
 const HALF_BYTES: u64 = PAGE_BYTES / 2;
-/// Parts of the trie that an automatic checkpoint sweeps.
-const SWEPT_PARTS: usize = PARTS / 16;
+/// An automatic checkpoint goes through one in so many bytes of the trie, and no more than it writes.
+const SWEPT_FRACTION: u64 = 16;
+/// Bytes of nodes that a sweep goes through while commits wait.
+const SLICE_BYTES: u64 = 2 << 20;
 
 /// How much a checkpoint tidies up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +75,7 @@ fn reuse_floor(store: &Store, state: &CheckpointState) -> u64 {
     if probe::skip("page-reuse-superblocks") { held } else { held.min(on_disk) }
 }
 
-fn take(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) -> Result<()> {
+pub(crate) fn take(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) -> Result<()> {
     let started = std::time::Instant::now();
     store.log.prove(&store.writer.lock().tail)?;
     store.tries.prune(&store.pins);
@@ -110,6 +109,7 @@ fn take(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) 
     write_superblock(store, &superblock)?;
     store.checkpoint_position.store(superblock.checkpoint_position, Ordering::Relaxed);
     state.older_trie_sequence = state.newest.trie.sequence;
+    state.ahead_bytes = 0;
     drop_unneeded(store, state, superblock, dead)?;
     metrics::histogram!("metisdb.checkpoint_seconds").record(started.elapsed());
     tracing::debug!(
@@ -148,23 +148,25 @@ fn prove_older(store: &Store, state: &mut CheckpointState) -> Result<()> {
 }
 
 /// Moves nodes out of pages that are mostly dead; or all nodes, as long as there are gaps worth it.
-fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) -> Result<()> {
-    if thoroughness == Thoroughness::Requested {
-        let (live, used) = store.tries.arena.pages.lock().usage();
-        if live * PAGE_BYTES >= used * PACKED_BYTES {
-            return Ok(());
+pub(crate) fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) -> Result<()> {
+    let (live, used) = store.tries.arena.pages.lock().usage();
+    let most_bytes = store.options.max_unwritten_trie_bytes;
+    let (mut left, full_bytes, most_moved) = match thoroughness {
+        Thoroughness::Automatic => {
+            (store.tries.unwritten_bytes().min(live / SWEPT_FRACTION), HALF_BYTES, most_bytes / 4)
         }
-    }
-    let (parts, full_bytes) = match thoroughness {
-        Thoroughness::Automatic => (SWEPT_PARTS, HALF_BYTES),
+        Thoroughness::Requested if live * PAGE_BYTES >= used * PACKED_BYTES => return Ok(()),
         // Whatever moves takes its parents along, which leave gaps in pages that were full: so everything moves.
-        Thoroughness::Requested => (PARTS, u64::MAX),
+        Thoroughness::Requested => {
+            state.next_swept.clear();
+            (u64::MAX, u64::MAX, most_bytes)
+        }
     };
     // In memory until it is written.
     let mut moved_bytes = 0;
-    // A part at a time, so that commits are held up for a moment each.
-    for _ in 0..parts {
-        if moved_bytes >= store.options.max_unwritten_trie_bytes {
+    // A slice at a time, so that commits are held up for a moment each.
+    while left > 0 {
+        if moved_bytes > most_moved {
             match thoroughness {
                 Thoroughness::Automatic => break,
                 Thoroughness::Requested => match write_ahead(store, state) {
@@ -175,24 +177,30 @@ fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness)
             }
             moved_bytes = 0;
         }
+        let slice = left.min(SLICE_BYTES).min(most_bytes.max(PAGE_BYTES));
+        left -= slice;
         let gate = roots::close_gate(store)?;
         let writer = store.writer.lock();
         let (_, newest) = store.tries.newest();
-        let swept = sweep::sweep(&store.tries.arena, &newest.trie, state.next_swept, full_bytes)?;
-        state.next_swept = state.next_swept.wrapping_add(1);
-        if let Some(Swept { trie, retired, memory_bytes }) = swept {
+        let swept = sweep::sweep(&store.tries.arena, &newest.trie, &state.next_swept, slice, full_bytes)?;
+        if let Some(Moved { trie, retired, memory_bytes }) = swept.moved {
             moved_bytes += memory_bytes as u64;
             store.tries.replace_newest(trie, retired, memory_bytes as u64);
         }
         // Commits that wait come first.
         MutexGuard::unlock_fair(writer);
         RwLockWriteGuard::unlock_fair(gate);
+        let is_at_end = swept.next.is_none();
+        state.next_swept = swept.next.unwrap_or_default();
+        if is_at_end {
+            break;
+        }
     }
     Ok(())
 }
 
-/// Writes the newest trie in the middle of a sweep, as a checkpoint does that fails behind this step: no superblock names the nodes yet.
-fn write_ahead(store: &Store, state: &CheckpointState) -> Result<()> {
+/// Writes the newest trie without a checkpoint, as one does that fails behind this step: no superblock names the nodes yet.
+pub(crate) fn write_ahead(store: &Store, state: &mut CheckpointState) -> Result<()> {
     let (_, held, sequence) = {
         let _writer = store.writer.lock();
         store.tries.begin_checkpoint()
@@ -201,16 +209,10 @@ fn write_ahead(store: &Store, state: &CheckpointState) -> Result<()> {
         Some(top) => write_nodes(store, state, top, sequence).map(Some),
         None => Ok(None),
     };
-    match written {
-        Ok(written) => {
-            store.tries.end_checkpoint(written.as_ref());
-            Ok(())
-        }
-        Err(error) => {
-            store.tries.end_checkpoint(None);
-            Err(error)
-        }
-    }
+    let settled = written.as_ref().ok().and_then(Option::as_ref);
+    store.tries.end_checkpoint(settled);
+    state.ahead_bytes += settled.map_or(0, Written::bytes);
+    written.map(|_| ())
 }
 
 /// Writes the nodes of the captured trie that are in memory only, and tells where its top stands.
@@ -416,60 +418,6 @@ fn drop_segment(store: &Store, state: &mut CheckpointState, number: u64) {
     store.counters.dropped_segments.fetch_add(1, Ordering::Relaxed);
     store.counters.dropped_bytes.fetch_add(bytes, Ordering::Relaxed);
     tracing::debug!(number, bytes, "dropped a segment of the log that nothing needs any more");
-}
-
-/// Takes a checkpoint before a commit if nodes of the trie take all the memory that they may: so commits wait for the writing.
-pub(crate) fn relieve(store: &Store) -> Result<()> {
-    if store.tries.unwritten_bytes() < store.options.max_unwritten_trie_bytes {
-        return Ok(());
-    }
-    let mut state = store.checkpoint.lock();
-    let _unbroken = store.log.unbroken();
-    // One may have ended meanwhile.
-    if store.tries.unwritten_bytes() < store.options.max_unwritten_trie_bytes {
-        return Ok(());
-    }
-    take(store, &mut state, Thoroughness::Automatic)
-}
-
-/// Starts a checkpoint on a thread of its own if the log behind the last one has grown enough, or nodes of the trie take half of the memory that
-/// they may, and none is under way.
-pub(crate) fn start_if_due(store: &Shared) {
-    let since_last = store.log.appended_upto().saturating_sub(store.checkpoint_position.load(Ordering::Relaxed));
-    let index_bytes = store.lookup.index.entries() * 8;
-    let due =
-        store.options.checkpoint_log_bytes.max(index_bytes.min(store.options.checkpoint_log_bytes.saturating_mul(64)));
-    let crowded = store.tries.unwritten_bytes() >= store.options.max_unwritten_trie_bytes / 2;
-    if since_last < due && !crowded || store.counters.checkpoint_running.swap(true, Ordering::AcqRel) {
-        return;
-    }
-    let own = Arc::clone(store);
-    // Held until the thread is noted, so that none is started, and missed by `wait_for_started`, in between.
-    let mut noted = store.counters.checkpoint_thread.lock();
-    let spawned = std::thread::Builder::new().name("metisdb-checkpoint".into()).spawn(move || {
-        if let Err(error) = checkpoint(&own, Thoroughness::Automatic) {
-            tracing::warn!(%error, "a checkpoint failed; it will be tried again");
-        }
-        own.counters.checkpoint_running.store(false, Ordering::Release);
-    });
-    match spawned {
-        // The one before said that it is done: it ends now, or has panicked.
-        Ok(thread) => drop(noted.replace(thread).map(JoinHandle::join)),
-        Err(_) => store.counters.checkpoint_running.store(false, Ordering::Release),
-    }
-}
-
-/// Waits for a checkpoint that was started by itself, so that its thread does not hold the lock longer than the handle.
-pub(crate) fn wait_for_started(store: &Store) {
-    if store.check_process().is_err() {
-        // Threads do not survive a fork.
-        return;
-    }
-    let thread = store.counters.checkpoint_thread.lock().take();
-    if let Some(thread) = thread {
-        // A panic there was reported there.
-        let _ = thread.join();
-    }
 }
 
 /// Ends the session: marks the log as durable to its end and takes a last checkpoint.

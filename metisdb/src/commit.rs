@@ -16,7 +16,7 @@ use parking_lot::MutexGuard;
 
 use crate::{
     changes::Changes,
-    checkpoint,
+    checkpointer,
     error::{Error, Result},
     history::VersionRow,
     key::RecordKey,
@@ -74,7 +74,7 @@ impl Commit {
 /// Commits changes on top of the newest version.
 pub(crate) fn commit(store: &Shared, changes: &Changes, durability: Durability) -> Result<Commit> {
     store.check_writable()?;
-    checkpoint::relieve(store)?;
+    checkpointer::relieve(store)?;
     let started = Instant::now();
     let _gate = roots::close_gate(store)?;
     let mut writer = store.writer.lock();
@@ -244,6 +244,6 @@ pub(crate) fn finish(
     metrics::histogram!("metisdb.commit_seconds").record(started.elapsed());
     tracing::trace!(version, records = staged.records.len(), bytes, ?durability, "committed");
     store.counters.commits.fetch_add(1, Ordering::Relaxed);
-    checkpoint::start_if_due(store);
+    checkpointer::start_if_due(store);
     Commit { store: store.clone(), version, end: appended.end }
 }

@@ -6,6 +6,7 @@ use crate::{
     changes::Changes,
     check::{self, CheckLevel, CheckReport},
     checkpoint::{self, Thoroughness},
+    checkpointer,
     commit::{self, Commit, Durability},
     error::{Error, Result},
     options::Options,
@@ -249,7 +250,7 @@ impl Db {
     /// As [`Db::checkpoint`]. The handle is gone all the same; what was acknowledged is durable.
     pub fn close(self) -> Result<()> {
         roots::wait_for_thread(&self.store);
-        checkpoint::wait_for_started(&self.store);
+        checkpointer::wait_for_started(&self.store);
         match checkpoint::close(&self.store) {
             Err(Error::ReadOnly) => Ok(()),
             other => other,
@@ -260,6 +261,6 @@ impl Db {
 impl Drop for Db {
     fn drop(&mut self) {
         roots::wait_for_thread(&self.store);
-        checkpoint::wait_for_started(&self.store);
+        checkpointer::wait_for_started(&self.store);
     }
 }

@@ -23,7 +23,7 @@
 //! | `tries`, `store` | the tries of versions, and what holds them; what an open database consists of |
 //! | `difference`, `retrace`, `regrow` | from the trie of one version to another's; the trie when a database is opened |
 //! | `prove`, `witness` | what convinces those who trust nothing; they verify it with the crate `metisdb-proof` |
-//! | `snapshot`, `range`, `commit`, `proposal`, `roots`, `checkpoint`, `replay`, `recover`, `check`, `audit`, `stats` | one straight line of steps each |
+//! | `snapshot`, `range`, `commit`, `proposal`, `roots`, `checkpoint`, `checkpointer`, `replay`, `recover`, `check`, `audit`, `stats` | one straight line of steps each |
 //! | `recorder`, `db` | the face |
 //! | `snapshot_file` | the state as a file: written from a snapshot, read into a new database |
 //!
@@ -39,6 +39,7 @@ mod audit;
 mod changes;
 mod check;
 mod checkpoint;
+mod checkpointer;
 mod commit;
 mod db;
 mod difference;

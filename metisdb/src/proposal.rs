@@ -10,7 +10,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 
 use crate::{
     changes::Changes,
-    checkpoint,
+    checkpointer,
     commit::{self, Commit, Durability},
     error::{Error, Result},
     probe,
@@ -299,7 +299,7 @@ impl Proposal {
     pub fn commit(&self, durability: Durability) -> Result<Commit> {
         let store = self.inner.snapshot.store();
         store.check_writable()?;
-        checkpoint::relieve(store)?;
+        checkpointer::relieve(store)?;
         let started = Instant::now();
         let _gate = roots::close_gate(store)?;
         let mut writer = store.writer.lock();

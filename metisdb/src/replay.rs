@@ -38,7 +38,10 @@ use crate::{
     storage::{Lock, Storage},
     store::{CheckpointState, Counters, Store, Writer},
     superblock::{self, Superblock},
-    trie::arena::{Arena, Beside, pages::Pages},
+    trie::{
+        arena::{Arena, Beside, pages::Pages},
+        sweep::Position,
+    },
     tries::Tries,
 };
 
@@ -236,7 +239,15 @@ impl Replay {
             pending: PendingRoots::new(regrowth),
             checkpoint_position: checkpoint_position.into(),
             writer: Writer { tail, ledger: self.ledger }.into(),
-            checkpoint: CheckpointState { newest, leaving, proven: false, older_trie_sequence, next_swept: 0 }.into(),
+            checkpoint: CheckpointState {
+                newest,
+                leaving,
+                proven: false,
+                older_trie_sequence,
+                next_swept: Position::new(),
+                ahead_bytes: 0,
+            }
+            .into(),
             counters: Counters::default(),
             lock,
             process: std::process::id(),

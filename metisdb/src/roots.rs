@@ -22,7 +22,7 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use crate::{
     changes::Changes,
-    checkpoint,
+    checkpointer,
     commit::{self, Commit, Durability, ROOT_FRAME_BYTES},
     error::{Error, Result},
     log::frame::FrameKind,
@@ -128,7 +128,7 @@ pub(crate) fn commit_deferred(
     durability: Durability,
 ) -> Result<(Commit, DeferredRoot)> {
     store.check_writable()?;
-    checkpoint::relieve(store)?;
+    checkpointer::relieve(store)?;
     while store.pending.len() >= store.options.max_deferred_roots.max(1) {
         settle_next(store, u64::MAX)?;
     }

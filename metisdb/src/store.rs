@@ -23,7 +23,7 @@ use crate::{
     stage::Staged,
     storage::Lock,
     superblock::Superblock,
-    trie::{Trie, node::Child},
+    trie::{Trie, node::Child, sweep::Position},
     tries::Tries,
     view::View,
 };
@@ -76,8 +76,10 @@ pub(crate) struct CheckpointState {
     pub(crate) proven: bool,
     /// Sequence of the tries in the older superblock; that of the newest if there is no other.
     pub(crate) older_trie_sequence: u64,
-    /// The part of the trie that the next sweep begins with.
-    pub(crate) next_swept: u8,
+    /// Where in the trie the next sweep begins.
+    pub(crate) next_swept: Position,
+    /// Bytes of nodes that were written since the newest superblock, which does not name them.
+    pub(crate) ahead_bytes: u64,
 }
 
 /// Numbers for [`crate::Stats`].

@@ -28,6 +28,7 @@ mod regressions;
 mod replay;
 mod snapshot_files;
 mod spec;
+mod sweeps;
 mod trie_readers;
 mod trie_regressions;
 mod trie_updates;

@@ -19,6 +19,7 @@ use super::{disk, small, wide};
 use crate::{
     Account, Changes, CheckLevel, Db, Durability, Error, Result,
     checkpoint::{self, Thoroughness},
+    checkpointer,
     log::{
         frame::{self, FrameBuilder, FrameHeader, FrameKind},
         record::{Body, Record, StoredAccount},
@@ -1012,7 +1013,7 @@ fn a_sweep_minds_the_memory_that_nodes_may_take() {
     let db = options().open_on(disk.clone()).unwrap();
     (0..40).for_each(|byte| _ = commit(&db, &slots(byte, 100, 2)));
     let root = db.snapshot().unwrap().root().unwrap();
-    checkpoint::wait_for_started(&db.store);
+    checkpointer::wait_for_started(&db.store);
     let mut most = 0;
     thread::scope(|scope| {
         let checkpoint = scope.spawn(|| db.checkpoint().unwrap());

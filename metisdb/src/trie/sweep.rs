@@ -1,7 +1,8 @@
 //! Sweeping: moves nodes out of pages of the arena that are mostly dead, so that whole pages become free.
 //!
 //! The swept trie is the same trie: the same nodes and hashes, some of them in memory again, for the next checkpoint to
-//! write. A sweep goes through the trie in the order of paths, a part at a time.
+//! write. A sweep goes through the trie in the order of paths, so many bytes of nodes at a time: however large a trie or one account's storage
+//! is, each step takes as long as the others.
 
 use std::sync::Arc;
 
@@ -14,33 +15,58 @@ use super::{
 };
 use crate::error::Result;
 
-/// A trie of which some nodes are in memory again.
+/// Where a sweep goes on: the nibbles that lead to a node; those of an account, [`INTO_STORAGE`] and those of a slot for one of its storage.
+pub(crate) type Position = Vec<u8>;
+
+/// Behind the nibbles of an account, and greater than any.
+const INTO_STORAGE: u8 = 16;
+
+/// What a step found.
 #[derive(Debug)]
 pub(crate) struct Swept {
+    /// `None`: nothing moved.
+    pub(crate) moved: Option<Moved>,
+    /// Where the next step begins; `None` at the end of the trie.
+    pub(crate) next: Option<Position>,
+}
+
+/// A trie of which some nodes are in memory again.
+#[derive(Debug)]
+pub(crate) struct Moved {
     pub(crate) trie: Trie,
     pub(crate) retired: Vec<Retired>,
     pub(crate) memory_bytes: usize,
 }
 
-/// How many parts a trie is swept in: one for each first byte of an account's path.
-pub(crate) const PARTS: usize = 256;
-/// Nibbles that tell the part.
-const PART_NIBBLES: usize = 2;
-
-/// Takes the nodes of one part that lie in pages less full than `full_bytes` into memory, with all that leads to them. `None`: there is none.
-pub(crate) fn sweep(arena: &Arena, trie: &Trie, part: u8, full_bytes: u64) -> Result<Option<Swept>> {
-    let part = [part >> 4, part & 15];
-    let mut sweep = Sweep { arena, part, full_bytes, retired: Vec::new(), memory_bytes: 0 };
-    let Some(top) = &trie.top else { return Ok(None) };
-    let Some(top) = sweep.child(top, u32::MAX, Tier::Accounts, 0)? else { return Ok(None) };
-    let trie = Trie { top: Some(top), root: trie.root };
-    Ok(Some(Swept { trie, retired: sweep.retired, memory_bytes: sweep.memory_bytes }))
+/// Goes through nodes of `bytes`, from a position on, and takes those that lie in pages less full than `full_bytes` into memory, with all
+/// that leads to them. However few the bytes are, the next position is a later one.
+pub(crate) fn sweep(arena: &Arena, trie: &Trie, from: &[u8], bytes: u64, full_bytes: u64) -> Result<Swept> {
+    let mut sweep = Sweep {
+        arena,
+        from,
+        full_bytes,
+        at: Position::new(),
+        left: bytes,
+        next: None,
+        retired: Vec::new(),
+        memory_bytes: 0,
+    };
+    let top = trie.top.as_ref().map(|top| sweep.child(top, u32::MAX, Tier::Accounts, 0)).transpose()?.flatten();
+    let Sweep { retired, memory_bytes, next, .. } = sweep;
+    let moved = top.map(|top| Moved { trie: Trie { top: Some(top), root: trie.root }, retired, memory_bytes });
+    Ok(Swept { moved, next })
 }
 
 struct Sweep<'a> {
     arena: &'a Arena,
-    part: [u8; PART_NIBBLES],
+    from: &'a [u8],
     full_bytes: u64,
+    /// What leads to the node at hand.
+    at: Position,
+    /// Bytes of nodes that are still to be gone through.
+    left: u64,
+    /// The first node that was not, once there are none left.
+    next: Option<Position>,
     retired: Vec<Retired>,
     memory_bytes: usize,
 }
@@ -50,45 +76,57 @@ impl Sweep<'_> {
     /// nibble: at most 64 in each of the two tiers.
     fn child(&mut self, child: &Child, birth: u32, tier: Tier, depth: usize) -> Result<Option<Child>> {
         let link = match child.link.settled() {
-            Link::Leaf(Leaf { key, storage: Some(storage) }) if tier == Tier::Accounts && self.has_leaf(depth) => self
-                .child(&storage, birth, Tier::Storage, 0)?
-                .map(|storage| Link::Leaf(Leaf { key, storage: Some(Arc::new(storage)) })),
+            Link::Leaf(Leaf { key, storage: Some(storage) }) if tier == Tier::Accounts => {
+                self.at.push(INTO_STORAGE);
+                let moved = self.child(&storage, birth, Tier::Storage, 0)?;
+                self.at.pop();
+                moved.map(|storage| Link::Leaf(Leaf { key, storage: Some(Arc::new(storage)) }))
+            }
             Link::Leaf(_) => None,
             Link::Branch(node) => self.branch(&node, birth, tier, depth)?.map(Link::Branch),
         };
         Ok(link.map(|link| Child { reference: child.reference, link }))
     }
 
-    /// Whether a nibble may be at this depth of the part. All storage of an account belongs to the account's part.
-    fn belongs(&self, tier: Tier, depth: usize, nibble: u8) -> bool {
-        tier == Tier::Storage || self.part.get(depth).is_none_or(|own| *own == nibble)
-    }
-
-    /// Whether an account's leaf behind so many nibbles is in the part. The nibbles that stand in the leaf are not known here: where they
-    /// would tell, it is in the first of the parts in question, and in no other.
-    fn has_leaf(&self, depth: usize) -> bool {
-        self.part.iter().skip(depth).all(|own| *own == 0)
+    /// Whether all that the nibbles at hand lead to comes before the start.
+    fn is_before_start(&self) -> bool {
+        let common = self.at.len().min(self.from.len());
+        self.at[..common] < self.from[..common]
     }
 
     fn branch(&mut self, node: &NodeRef, birth: u32, tier: Tier, depth: usize) -> Result<Option<NodeRef>> {
-        let mut loaded = Loaded::read(self.arena, node, birth, depth)?;
-        let branching = depth + loaded.prefix.len();
-        if !(depth..branching).all(|at| self.belongs(tier, at, loaded.prefix.get(at - depth))) {
+        if self.left == 0 {
+            self.next = Some(self.at.clone());
             return Ok(None);
         }
-        let mut moves = match node {
-            NodeRef::Arena(place) => self.arena.pages.lock().live_bytes_beside(*place) < self.full_bytes,
-            NodeRef::Memory(_) => false,
+        let mut loaded = Loaded::read(self.arena, node, birth, depth)?;
+        let (mut moves, bytes) = match node {
+            NodeRef::Arena(place) => {
+                (self.arena.pages.lock().live_bytes_beside(*place) < self.full_bytes, loaded.bytes)
+            }
+            NodeRef::Memory(branch) => (false, branch.memory_bytes()),
         };
+        let leads_to_start = self.from.len() > self.at.len() && self.from.starts_with(&self.at);
+        if !leads_to_start {
+            self.left = self.left.saturating_sub(bytes as u64);
+        }
+        let above = self.at.len();
+        self.at.extend((0..loaded.prefix.len()).map(|at| loaded.prefix.get(at)));
         for nibble in nibbles_of(loaded.children.view().mask()) {
-            if self.belongs(tier, branching, nibble)
+            self.at.push(nibble);
+            if !self.is_before_start()
                 && let Some(child) = loaded.children.view().get(nibble)
-                && let Some(moved) = self.child(&child, loaded.birth, tier, branching + 1)?
+                && let Some(moved) = self.child(&child, loaded.birth, tier, depth + loaded.prefix.len() + 1)?
             {
                 loaded.children.set(nibble, Some(moved));
                 moves = true;
             }
+            self.at.pop();
+            if self.next.is_some() {
+                break;
+            }
         }
+        self.at.truncate(above);
         if !moves {
             return Ok(None);
         }

@@ -54,6 +54,11 @@ impl Written {
         planned.zip(self.bytes.iter().map(|bytes| usize::from(*bytes)))
     }
 
+    /// Length of all of them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.iter().map(|bytes| u64::from(*bytes)).sum()
+    }
+
     /// The places are durable.
     pub(crate) fn settle(&self) {
         for node in &self.nodes {
