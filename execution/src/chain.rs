@@ -1,6 +1,6 @@
 //! Blocks, one at a time.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, error::Error};
 
 use alloy_consensus::{
     Block, Header, ReceiptEnvelope, TxEnvelope, TxReceipt,
@@ -87,15 +87,33 @@ pub enum ExecutionError {
     Database(#[from] metisdb::Error),
 }
 
+impl ExecutionError {
+    /// What the state could not be read for, if that is why.
+    pub fn database(&self) -> Option<&metisdb::Error> {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref() {
+                return Some(error);
+            }
+            if let Some(ReadError::Database(error)) = error.downcast_ref() {
+                return Some(error);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
 /// The block's metadata, for [`Proposal::seal`](metisdb::Proposal::seal): later blocks find its hash there.
 pub fn metadata(header: &Header, hash: B256) -> metisdb::Block {
     metisdb::Block { number: header.number, hash, parent_hash: header.parent_hash, timestamp: header.timestamp }
 }
 
 impl Chain {
-    /// A chain with an id, which signed transactions name, and rules.
+    /// A chain with an id, which signed transactions name, and rules. Deposits are taken where the chain of this id has them, which is known of
+    /// Sepolia and Holesky; elsewhere by mainnet's contract.
     pub fn new(forks: Forks, id: u64) -> Self {
-        Self { forks, id, codes: CodeCache::default(), refuses_storage_collisions: false }
+        Self { forks: forks.with_deposits_of(id), id, codes: CodeCache::default(), refuses_storage_collisions: false }
     }
 
     /// The same chain, but that contracts are not created where storage is (EIP-7610). No chain meets that, for it takes an
@@ -106,7 +124,7 @@ impl Chain {
 
     /// The same chain under other rules; code stays shared.
     pub fn with_forks(self, forks: Forks) -> Self {
-        Self { forks, ..self }
+        Self { forks: forks.with_deposits_of(self.id), ..self }
     }
 
     /// The same chain with other code in its cache.

@@ -7,8 +7,13 @@ use alloy_primitives::{Address, U256, address};
 
 use EthereumHardfork as Fork;
 
-/// Where mainnet takes deposits (EIP-6110); Ethereum's tests do, too.
+/// Where mainnet, Hoodi and Ethereum's tests take deposits (EIP-6110).
 const DEPOSIT_CONTRACT: Address = address!("00000000219ab540356cbb839cbe05303d7705fa");
+/// Where other chains do, by their ids: Sepolia, Holesky.
+const OTHER_DEPOSIT_CONTRACTS: [(u64, Address); 2] = [
+    (11_155_111, address!("7f02c3e3c98b133055b8b348b2ac625669ed295d")),
+    (17_000, address!("4242424242424242424242424242424242424242")),
+];
 
 /// The forks by the names that Ethereum's tests give them, oldest first.
 const NAMES: &[(&str, Fork)] = &[
@@ -41,6 +46,7 @@ const NAMES: &[(&str, Fork)] = &[
 pub struct Forks {
     first: Fork,
     second: Option<(Fork, ForkCondition)>,
+    deposit_contract: Address,
 }
 
 /// No rules are known by this name.
@@ -63,7 +69,7 @@ fn count(text: &str) -> Option<u64> {
 impl Forks {
     /// All forks up to one, from the beginning.
     pub fn since_genesis(fork: EthereumHardfork) -> Self {
-        Self { first: fork, second: None }
+        Self { first: fork, second: None, deposit_contract: DEPOSIT_CONTRACT }
     }
 
     /// The forks that Ethereum's tests mean by a name such as `Cancun`, `HomesteadToDaoAt5` or `CancunToPragueAtTime15k`.
@@ -79,10 +85,16 @@ impl Forks {
     pub fn after_total_difficulty(self, difficulty: U256) -> Self {
         match self.second {
             Some((fork, ForkCondition::TTD { total_difficulty, .. })) => {
-                Self::since_genesis(if difficulty >= total_difficulty { fork } else { self.first })
+                Self { first: if difficulty >= total_difficulty { fork } else { self.first }, second: None, ..self }
             }
             _ => self,
         }
+    }
+
+    /// The same rules where the chain of this id takes deposits.
+    pub(crate) fn with_deposits_of(self, chain: u64) -> Self {
+        let other = OTHER_DEPOSIT_CONTRACTS.iter().find(|(id, _)| *id == chain);
+        Self { deposit_contract: other.map_or(DEPOSIT_CONTRACT, |(_, contract)| *contract), ..self }
     }
 
     /// Whether the block of this number is the first of the DAO fork.
@@ -109,7 +121,8 @@ impl Forks {
         } else {
             ForkCondition::Block(count(when)?)
         };
-        Some(Self { first: by_name(first)?, second: Some((by_name(second)?, condition)) })
+        let forks = Self::since_genesis(by_name(first)?);
+        Some(Self { second: Some((by_name(second)?, condition)), ..forks })
     }
 
     /// What blobs cost and how many there may be at a time; `None` before Cancun.
@@ -155,7 +168,7 @@ impl EthereumHardforks for Forks {
 
 impl EthExecutorSpec for Forks {
     fn deposit_contract_address(&self) -> Option<Address> {
-        Some(DEPOSIT_CONTRACT)
+        Some(self.deposit_contract)
     }
 }
 
@@ -180,6 +193,8 @@ mod tests {
         assert_eq!(cancun.after_total_difficulty(U256::ZERO), cancun);
         assert!(Forks::named("Paris").unwrap().is_paris_active_at_block(0));
         assert!(!Forks::named("London").unwrap().is_paris_active_at_block(u64::MAX));
+        assert_eq!(merge.with_deposits_of(17_000).deposit_contract, Address::repeat_byte(0x42));
+        assert_eq!(merge.with_deposits_of(17_000).with_deposits_of(1), merge);
         assert_eq!(Forks::named("EIP158ToNowhereAt5"), Err(UnknownForks("EIP158ToNowhereAt5".into())));
     }
 }

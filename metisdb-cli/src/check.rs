@@ -46,7 +46,7 @@ pub(crate) fn check(arguments: &CheckArguments) -> Result<Answer, Failure> {
         ]);
     }
     let json = json!({
-        "path": arguments.target.path,
+        "path": arguments.target.path.display().to_string(),
         "sound": true,
         "full": arguments.full,
         "segments": report.segments,

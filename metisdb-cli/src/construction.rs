@@ -41,6 +41,7 @@ impl Construction {
             return Err(Failure::Refused(reason));
         }
         require_free(&target)?;
+        require_same_filesystem(&target, parent)?;
         let construction = Self { _lock: claim(&folder)?, target, folder };
         construction.remove_database()?;
         Ok(construction)
@@ -118,6 +119,20 @@ fn require_free(target: &Path) -> Result<(), Failure> {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Err(taken(target)),
             _ => Err(Failure::system("read", target)(error)),
         },
+    }
+}
+
+/// A database is moved to its place, which it cannot be where another filesystem begins.
+fn require_same_filesystem(target: &Path, parent: &Path) -> Result<(), Failure> {
+    let device = |path| fs::metadata(path).map(|found| found.dev());
+    match (device(target), device(parent)) {
+        (Ok(own), Ok(above)) if own != above => {
+            let target = target.display();
+            Err(Failure::Refused(format!(
+                "a filesystem is mounted at {target}; name a folder in it, such as {target}/{DATABASE}"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -109,7 +109,7 @@ impl ImportArguments {
             line("time", format!("{}, {} keys a second", time(*elapsed), count(rate))),
         ];
         let json = json!({
-            "path": path,
+            "path": path.display().to_string(),
             "version": version,
             "root": root.to_string(),
             "block_number": block.as_ref().ok().map(|block| block.number),

@@ -44,7 +44,7 @@ pub(crate) fn info(arguments: &InfoArguments) -> Result<Answer, Failure> {
         line("log and trie on disk", short_bytes(stats.log_disk_bytes + stats.arena_disk_bytes)),
     ];
     let json = json!({
-        "path": path,
+        "path": path.display().to_string(),
         "version": stats.version,
         "root": root.to_string(),
         "block": block.map(|block| json!({ "number": block.number, "hash": block.hash.to_string() })),

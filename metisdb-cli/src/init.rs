@@ -32,5 +32,5 @@ pub(crate) fn init(arguments: &InitArguments) -> Result<Answer, Failure> {
     construction.publish()?;
     let path = &arguments.target.path;
     let lines = vec![line("database", path.display()), line("version", version), line("state root", root)];
-    Ok(Answer::new(lines, json!({ "path": path, "version": version, "root": root.to_string() })))
+    Ok(Answer::new(lines, json!({ "path": path.display().to_string(), "version": version, "root": root.to_string() })))
 }

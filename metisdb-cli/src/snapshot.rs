@@ -91,7 +91,7 @@ fn export(arguments: &ExportArguments) -> Result<Answer, Failure> {
     let snapshot = at.snapshot(&db)?;
     let tally = snapshot.export(file, |tally| watch.see(tally)).map_err(refused)?;
     let header = SnapshotFile::open(file)?.header().clone();
-    Ok(watch.answer(line("database", target.path.display()), file, &header, &tally))
+    Ok(watch.answer((line("database", target.path.display()), "version"), file, &header, &tally))
 }
 
 fn import(arguments: &ImportArguments) -> Result<Answer, Failure> {
@@ -99,7 +99,11 @@ fn import(arguments: &ImportArguments) -> Result<Answer, Failure> {
     let file = SnapshotFile::open(&arguments.file)?;
     let header = file.header().clone();
     let tally = file.import(&arguments.db, Options::new(), |tally| watch.see(tally)).map_err(refused)?;
-    Ok(watch.answer(line("database", arguments.db.display()), &arguments.file, &header, &tally))
+    // The new database counts its versions by itself.
+    let about = (line("database", arguments.db.display()), "source_version");
+    let mut answer = watch.answer(about, &arguments.file, &header, &tally);
+    answer.json["path"] = arguments.db.display().to_string().into();
+    Ok(answer)
 }
 
 fn verify(arguments: &VerifyArguments) -> Result<Answer, Failure> {
@@ -108,7 +112,7 @@ fn verify(arguments: &VerifyArguments) -> Result<Answer, Failure> {
     let header = file.header().clone();
     let tally = file.verify(|tally| watch.see(tally)).map_err(refused)?;
     let result = line("result", "sound: every chunk, and the state root");
-    Ok(watch.answer(result, &arguments.file, &header, &tally))
+    Ok(watch.answer((result, "version"), &arguments.file, &header, &tally))
 }
 
 /// Why it fails, for who asked.
@@ -150,8 +154,14 @@ impl Watch {
         if self.interrupt.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// What came out. `first` is what the work was about.
-    fn answer(self, first: (String, String), file: &Path, header: &SnapshotHeader, tally: &SnapshotTally) -> Answer {
+    /// What came out: first, what the work was about. `version` is what the file's version is to it.
+    fn answer(
+        self,
+        (first, version): ((String, String), &str),
+        file: &Path,
+        header: &SnapshotHeader,
+        tally: &SnapshotTally,
+    ) -> Answer {
         let elapsed = self.begun.elapsed();
         // Where the system does not say it, nobody knows.
         let peak_bytes = process_bytes("VmHWM").ok();
@@ -162,7 +172,7 @@ impl Watch {
         let mut lines = vec![
             first,
             line("file", file.display()),
-            line("version", header.version()),
+            line(&version.replace('_', " "), header.version()),
             line("state root", header.root()),
             line(
                 "block",
@@ -178,7 +188,9 @@ impl Watch {
             let shown = format!("{} at most, {} without maps of files", short_bytes(peak), short_bytes(anonymous));
             lines.push(line("memory", shown));
         }
-        Answer::new(lines, self.json(file, header, tally, (elapsed, rate, peak_bytes)))
+        let mut json = self.json(file, header, tally, (elapsed, rate, peak_bytes));
+        json[version] = header.version().into();
+        Answer::new(lines, json)
     }
 
     fn json(
@@ -189,8 +201,7 @@ impl Watch {
         (elapsed, rate, peak_bytes): (Duration, u64, Option<u64>),
     ) -> Value {
         json!({
-            "file": file,
-            "version": header.version(),
+            "file": file.display().to_string(),
             "root": header.root().to_string(),
             "block": header.blocks().last().map(|own| json!({ "number": own.number, "hash": own.hash.to_string() })),
             "blocks": header.blocks().len(),

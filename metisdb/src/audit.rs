@@ -40,9 +40,14 @@ pub(crate) fn audit(store: &Store, snapshot: &Snapshot, oldest: u64) -> Result<A
     let mut found = auditor.found;
     retrace::expect_root(store, snapshot.version(), held.trie.root)?;
     found.roots = 1;
-    for version in (oldest..snapshot.version()).rev() {
-        held = retrace::trie_from(store, version + 1, &held, version)?;
-        found.roots += 1;
+    let mut at = snapshot.version();
+    // A version without a row is as the one before. (A forged superblock may count as many versions as it likes.)
+    for version in store.history.rows().iter().rev().map(|row| row.version).filter(|version| *version >= oldest) {
+        if version < at {
+            held = retrace::trie_from(store, at, &held, version)?;
+            found.roots += 1;
+            at = version;
+        }
     }
     Ok(found)
 }

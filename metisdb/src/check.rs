@@ -72,17 +72,15 @@ pub(crate) fn check(store: &Shared, level: CheckLevel) -> Result<CheckReport> {
             Err(error) => return Err(error),
         };
     }
-    let (files, version, floor) = files(store, &state.newest.segments)?;
+    let (files, snapshot, floor) = files(store, &state.newest.segments)?;
     report.segments = files.len() as u64;
     if level == CheckLevel::Full {
-        let snapshot = store.pins.pin(version).ok().map(|pin| Snapshot::new(store.clone(), pin));
+        let version = snapshot.version();
         let mut examination =
             Examination { store, version, floor, live_accounts: 0, live_slots: 0, report: &mut report };
         examination.run(&files)?;
         let live = (examination.live_accounts, examination.live_slots);
-        if let Some(snapshot) = snapshot {
-            audit_trie(store, &snapshot, live, &mut report)?;
-        }
+        audit_trie(store, &snapshot, live, &mut report)?;
     }
     Ok(report)
 }
@@ -106,9 +104,9 @@ fn audit_trie(store: &Shared, snapshot: &Snapshot, live: (u64, u64), report: &mu
     Ok(())
 }
 
-/// The files of the log as they are now, the last one up to its newest frame; the newest version in them; and the oldest
+/// The files of the log as they are now, the last one up to its newest frame; a snapshot of the newest version in them; and the oldest
 /// that is readable.
-fn files(store: &Store, rows: &[SegmentRow]) -> Result<(Vec<SegmentFile>, u64, u64)> {
+fn files(store: &Shared, rows: &[SegmentRow]) -> Result<(Vec<SegmentFile>, Snapshot, u64)> {
     let writer = store.writer.lock();
     let segments = store.lookup.table.all();
     let mut files: Vec<SegmentFile> = Vec::with_capacity(segments.len());
@@ -127,7 +125,7 @@ fn files(store: &Store, rows: &[SegmentRow]) -> Result<(Vec<SegmentFile>, u64, u
         last.known_end = Some(writer.tail.position);
     }
     let floor = store.pins.oldest_pinned().unwrap_or(u64::MAX).min(store.pins.horizon());
-    Ok((files, store.pins.head(), floor))
+    Ok((files, Snapshot::new(store.clone(), store.pins.pin_newest()), floor))
 }
 
 struct Examination<'s> {

@@ -272,11 +272,13 @@ fn reference_of(link: &Link) -> TopReference {
     }
 }
 
-/// Writes and syncs a superblock. A full disk leaves the other one in force; any other failure poisons.
+/// Writes and syncs a superblock. A full disk, or one that cannot be opened, leaves the other one in force; any other failure poisons.
 fn write_superblock(store: &Store, superblock: &Superblock) -> Result<()> {
     let poison = |error| store.log.poison(error);
     let written = superblock.write_unsynced(&*store.log.storage);
-    let file = written.map_err(|error| if error.is_out_of_space() { error } else { poison(error) })?;
+    // Where it could not even be opened, too many files may be.
+    let is_untouched = |error: &Error| error.is_out_of_space() || matches!(error, Error::Io { operation: "open", .. });
+    let file = written.map_err(|error| if is_untouched(&error) { error } else { poison(error) })?;
     if probe::skip("superblock-sync") { Ok(()) } else { file.sync().map_err(poison) }
 }
 
@@ -369,8 +371,8 @@ fn capture(store: &Store, state: &CheckpointState) -> Captured {
 impl segment::Segment {
     /// Where the segment's last frame ends, for one whose successor is gone: the superblock kept it.
     fn known_end(&self, state: &CheckpointState) -> u64 {
-        let row = state.newest.segments.iter().find(|row| row.number == self.number);
-        row.map_or(self.end, |row| row.end)
+        let rows = &state.newest.segments;
+        rows.binary_search_by_key(&self.number, |row| row.number).map_or(self.end, |at| rows[at].end)
     }
 }
 

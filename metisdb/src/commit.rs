@@ -55,6 +55,11 @@ impl Commit {
         self.version
     }
 
+    /// The database that it is of.
+    pub(crate) fn store(&self) -> &Shared {
+        &self.store
+    }
+
     /// Whether the commit survives a power cut, as far as is known.
     pub fn is_durable(&self) -> bool {
         self.store.log.durable_upto() >= self.end

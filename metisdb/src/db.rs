@@ -37,7 +37,8 @@ impl Options {
 
     /// Opens a database for reading and writing, recovering it first if it was not closed. Blocks until the state can be read: about a second
     /// for 10 million keys, and three for a GiB of log behind the last checkpoint. The trie of what was recovered is brought up to date
-    /// on a thread behind it; commits, proposals, proofs and checkpoints wait for it.
+    /// on a thread behind it; commits, proposals, proofs and checkpoints wait for it. While read-only handles are loading the database, in
+    /// whatever process, it waits for them, 30 seconds at most.
     ///
     /// # Errors
     /// [`Error::NotADatabase`], [`Error::Locked`] (says by whom), [`Error::FormatVersion`], [`Error::ForeignFile`],
@@ -57,7 +58,7 @@ impl Options {
     /// Without a writer it is the newest one. Beside a writer it is the newest one that the log says is durable, which the
     /// next commit says of the one before: so the last commit may be missing.
     ///
-    /// Values can be read for as long as the handle is open. Roots of storage, iteration, proofs, witnesses and exports need the trie, which a writer writes over
+    /// It has all versions that the writer had retained at its last checkpoint, whatever [`Options::retain_versions`] says. Values can be read for as long as the handle is open. Roots of storage, iteration, proofs, witnesses and exports need the trie, which a writer writes over
     /// when it has taken a second checkpoint since: from then on they may be [`Error::TrieReplaced`]. Snapshots of the writer's own
     /// process keep theirs.
     ///
@@ -173,18 +174,14 @@ impl Db {
         Ok(Snapshot::new(self.store.clone(), self.store.pins.pin_newest()))
     }
 
-    /// Pins an older version, down to [`Options::retain_versions`] before the newest.
+    /// Pins an older version, down to [`Options::retain_versions`] before the newest; of a read-only handle, all that the writer kept at its
+    /// last checkpoint.
     ///
     /// # Errors
     /// [`Error::VersionNotRetained`], [`Error::ForkedProcess`].
     pub fn snapshot_at(&self, version: u64) -> Result<Snapshot> {
         self.store.check_process()?;
-        let pin = self.store.pins.pin(version).map_err(|range| Error::VersionNotRetained {
-            requested: version,
-            oldest: range.oldest,
-            newest: range.newest,
-        })?;
-        Ok(Snapshot::new(self.store.clone(), pin))
+        Snapshot::of_version(&self.store, version)
     }
 
     /// Makes the changes the next version. One commit runs at a time, further callers wait for it; readers do not.
@@ -215,8 +212,12 @@ impl Db {
     /// lock and does not wait for commits; any number of proposals may be made at once, on any threads.
     ///
     /// # Errors
-    /// Of the changes, as for [`Db::commit`]; [`Error::ForkedProcess`]; [`Error::Corruption`].
+    /// Of the changes, as for [`Db::commit`]; [`Error::OtherDatabase`] where the snapshot is another handle's; [`Error::ForkedProcess`];
+    /// [`Error::Corruption`].
     pub fn propose(&self, parent: &Snapshot, changes: &Changes) -> Result<Proposal> {
+        if !parent.is_of(&self.store) {
+            return Err(Error::OtherDatabase { path: self.store.lookup.storage.path() });
+        }
         proposal::propose(parent, changes)
     }
 

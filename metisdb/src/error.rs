@@ -74,8 +74,8 @@ pub enum Error {
         /// The version that this build reads.
         supported: u32,
     },
-    /// Another handle has the database open for writing.
-    #[error("{} is open for writing by {holder}; close it there first, or open read-only", path.display())]
+    /// Another handle has the database open for writing, or readers were loading it for as long as was waited for them.
+    #[error("{} is in use by {holder}; close it there first, or open read-only", path.display())]
     Locked {
         /// The database folder.
         path: PathBuf,
@@ -151,6 +151,12 @@ pub enum Error {
     )]
     TrieReplaced {
         /// The database.
+        path: PathBuf,
+    },
+    /// The snapshot is not of the handle that it was given to.
+    #[error("the snapshot was not taken from this handle of {}; propose with the handle that it is of", path.display())]
+    OtherDatabase {
+        /// The database of the handle.
         path: PathBuf,
     },
     /// The proposal's parent is not the newest version: another proposal was committed before, or the parent was not.
@@ -263,5 +269,10 @@ impl Error {
     /// Whether bytes on disk were found damaged.
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Corruption { .. })
+    }
+
+    /// Whether bytes on disk were found damaged, or cannot be read: of what can be made anew, or is there twice, it is all the same.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Corruption { .. } | Self::Io { operation: "read", .. })
     }
 }

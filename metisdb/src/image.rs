@@ -347,5 +347,5 @@ impl Input<'_> {
 
 /// Whether the error is one of the image itself, which a rebuild mends.
 pub(crate) fn is_mendable(error: &Error) -> bool {
-    matches!(error, Error::Corruption { .. } | Error::FormatVersion { .. } | Error::LimitReached { .. })
+    error.is_damage() || matches!(error, Error::FormatVersion { .. } | Error::LimitReached { .. })
 }

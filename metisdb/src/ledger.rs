@@ -48,11 +48,11 @@ impl Ledger {
             self.retired.back().is_none_or(|last| last.version <= version),
             "D1: retired in order of versions"
         );
-        let same =
-            self.retired.iter_mut().rev().take_while(|row| row.version == version).find(|row| row.segment == segment);
-        match same {
-            Some(row) => row.bytes += bytes as u64,
-            None => self.retired.push_back(Retired { version, segment, bytes: bytes as u64 }),
+        let bytes = bytes as u64;
+        // The rows of a version are in the order of the segments.
+        match self.retired.binary_search_by_key(&(version, segment), |row| (row.version, row.segment)) {
+            Ok(at) => self.retired[at].bytes += bytes,
+            Err(at) => self.retired.insert(at, Retired { version, segment, bytes }),
         }
     }
 

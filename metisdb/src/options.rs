@@ -4,6 +4,7 @@ use std::{num::NonZero, sync::LazyLock, thread};
 
 use crate::{
     error::{Error, Result},
+    index::MAX_LINES_LOG2,
     log::segment::SEGMENT_BYTES,
     trie::commitment::ethereum::Ethereum,
 };
@@ -78,14 +79,15 @@ impl Options {
     }
 
     /// How many versions before the newest stay readable by [`Db::snapshot_at`](crate::Db::snapshot_at); 128 by default. Versions that a snapshot
-    /// holds stay readable through it whatever this says.
+    /// holds stay readable through it whatever this says, and a read-only handle reads all that the writer kept at its last checkpoint.
     pub fn retain_versions(mut self, versions: u64) -> Self {
         self.retain_versions = versions;
         self
     }
 
     /// Size of a log file in bytes, a power of two from 64 KiB to 1 GiB; 64 MiB by default. Fixed at creation; the log
-    /// can grow to 2^20 times this, and to 64 TiB.
+    /// can grow to 2^20 times this, and to 64 TiB, as far as the system has descriptors and maps for the files: each takes one of both, as does
+    /// each file of the trie's arena, which are of this size, too. Where a limit is met, commits and checkpoints fail until it is raised.
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
         self
@@ -119,8 +121,8 @@ impl Options {
         self
     }
 
-    /// Memory that nodes of the trie may take until a checkpoint writes them, in bytes: at half of it a checkpoint starts by itself, and
-    /// at all of it commits wait for one. 256 MiB by default.
+    /// Memory that nodes of the trie may take until they are written, in bytes: at half of it that starts by itself, with a checkpoint
+    /// if they are worth its image of the index, and at all of it commits wait for it. 256 MiB by default.
     pub fn max_unwritten_trie_bytes(mut self, bytes: u64) -> Self {
         self.max_unwritten_trie_bytes = bytes;
         self
@@ -188,7 +190,7 @@ impl Options {
     /// Log2 of the number of lines that the index begins with.
     pub(crate) fn initial_lines_log2(&self) -> u32 {
         const KEYS_A_LINE: u64 = 5;
-        (self.expected_keys / KEYS_A_LINE).next_power_of_two().trailing_zeros().clamp(2, 29)
+        (self.expected_keys / KEYS_A_LINE).next_power_of_two().trailing_zeros().clamp(2, MAX_LINES_LOG2)
     }
 
     /// Threads that one step may use.

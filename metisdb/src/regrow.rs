@@ -89,7 +89,7 @@ pub(crate) fn begin(
             );
             Ok((tries, Some(Regrowth { known, frames })))
         }
-        Err(error) if error.is_corruption() => {
+        Err(error) if error.is_damage() => {
             warn_of(&error);
             let (trie, memory_bytes) = from_log::from_log(&known, state, &arena, &scheme)?;
             let tries = Tries::new(arena, (Box::new(scheme), known.threads), known.version, sequence + 1, trie);
@@ -136,7 +136,7 @@ impl Regrowth {
                 let _writer = store.writer.lock();
                 store.tries.install(version, new, &store.pins);
             }
-            Err(error) if error.is_corruption() => {
+            Err(error) if error.is_damage() => {
                 warn_of(&error);
                 let Tries { arena, commitment, .. } = &store.tries;
                 let (trie, memory_bytes) = from_log::from_log(&self.known, state, arena, &**commitment)?;

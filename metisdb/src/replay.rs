@@ -206,7 +206,9 @@ impl Replay {
         lock: Option<Box<dyn Lock>>,
         leaving: Vec<u64>,
     ) -> Result<Store> {
-        let horizon = newest.horizon.max(end.version.saturating_sub(self.options.retain_versions)).min(end.version);
+        // Who only reads drops nothing, and sees what the writer has kept.
+        let retained = if lock.is_some() { self.options.retain_versions } else { u64::MAX };
+        let horizon = newest.horizon.max(end.version.saturating_sub(retained)).min(end.version);
         self.ledger.bury(horizon);
         self.ledger.reclaimed_bytes = 0;
         let older_trie_sequence = older.map_or(newest.trie.sequence, |older| older.trie.sequence);

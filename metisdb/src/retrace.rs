@@ -64,9 +64,10 @@ pub(crate) fn expect_root(store: &Store, version: u64, root: B256) -> Result<()>
 /// The keys of the changes in these frames of the log of this seed.
 pub(crate) fn changed_keys(lookup: &Lookup, seed: &[u8; 32], frames: &[u64]) -> Result<ChangedKeys> {
     let mut keys = ChangedKeys::default();
-    // A segment is dropped while a version of it can be read only if that version changed nothing.
-    for position in frames.iter().filter(|position| lookup.table.segment_of(**position).is_some()) {
-        let (header, bytes) = read_frame(lookup, seed, *position)?;
+    for position in frames {
+        // A segment is dropped while a version of it can be read only if that version changed nothing.
+        let Some(segment) = lookup.table.segment_of(*position) else { continue };
+        let (header, bytes) = read_frame(lookup, seed, &segment, *position)?;
         add_records(lookup, &header, &bytes, &mut keys, |_| true)?;
     }
     Ok(keys)
@@ -76,8 +77,9 @@ pub(crate) fn changed_keys(lookup: &Lookup, seed: &[u8; 32], frames: &[u64]) -> 
 pub(crate) fn block_of(store: &Store, version: u64) -> Result<Option<Block>> {
     let row = store.history.row(version).filter(|row| row.version > 0);
     // A segment is dropped while a version of it can be read only if that version changed nothing.
-    let Some(row) = row.filter(|row| store.lookup.table.segment_of(row.position).is_some()) else { return Ok(None) };
-    let (header, bytes) = read_frame(&store.lookup, &store.log.identity.seed, row.position)?;
+    let with_segment = row.and_then(|row| Some((store.lookup.table.segment_of(row.position)?, row.position)));
+    let Some((segment, position)) = with_segment else { return Ok(None) };
+    let (header, bytes) = read_frame(&store.lookup, &store.log.identity.seed, &segment, position)?;
     let mut block = None;
     let visit = |_, record: Record<'_>, _| -> Result<(), Damage> {
         if let Body::Block(own) = record.body {
@@ -85,7 +87,7 @@ pub(crate) fn block_of(store: &Store, version: u64) -> Result<Option<Block>> {
         }
         Ok(())
     };
-    frame::records(&header, &bytes, visit).map_err(|damage| store.lookup.damage(damage, row.position))?;
+    frame::records(&header, &bytes, visit).map_err(|damage| store.lookup.damage(damage, position))?;
     Ok(block)
 }
 
@@ -105,12 +107,11 @@ fn add_records(
     frame::records(header, frame, visit).map_err(|damage| lookup.damage(damage, header.position))
 }
 
-/// The frame at a position, read from its file. All of it is verified: what kind it is and how many records it has, no record tells.
-fn read_frame(lookup: &Lookup, seed: &[u8; 32], position: u64) -> Result<(FrameHeader, Vec<u8>)> {
-    let missing = || lookup.damage(Damage::new("a frame", "no segment"), position);
-    let segment = lookup.table.segment_of(position).ok_or_else(missing)?;
+/// The frame at a position of a segment, read from its file, which a checkpoint may have removed meanwhile. All of it is verified: what kind it is
+/// and how many records it has, no record tells.
+fn read_frame(lookup: &Lookup, seed: &[u8; 32], segment: &Segment, position: u64) -> Result<(FrameHeader, Vec<u8>)> {
     let damaged = |damage| lookup.damage(damage, position);
-    let header = read_header(&segment, position)?.map_err(damaged)?;
+    let header = read_header(segment, position)?.map_err(damaged)?;
     let mut bytes = vec![0; header.frame_bytes()];
     segment.file.read_exact_at(&mut bytes, position - segment.start)?;
     frame::verify(&header, &bytes, frame::secret(seed)).map_err(damaged)?;
@@ -139,7 +140,7 @@ fn add_wiped_slots(store: &Store, keys: &mut ChangedKeys, end: u64) -> Result<()
             if last.is_none() && read_header(segment, position)?.is_err() {
                 break;
             }
-            let (header, bytes) = read_frame(lookup, seed, position)?;
+            let (header, bytes) = read_frame(lookup, seed, segment, position)?;
             if header.known_kind() == Ok(FrameKind::Changes) {
                 let wanted =
                     |body: &Body<'_>| matches!(body, Body::Slot { account, .. } if wiped.contains_key(account));

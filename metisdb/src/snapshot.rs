@@ -9,6 +9,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 
 use crate::{
     changes::Changes,
+    commit::Commit,
     error::{Error, Result},
     key::RecordKey,
     log::record::Body,
@@ -243,14 +244,24 @@ impl Snapshot {
         &self.pinned.store
     }
 
-    /// A snapshot of another version.
-    pub(crate) fn at(&self, version: u64) -> Result<Self> {
-        let pin = self.store().pins.pin(version).map_err(|range| Error::VersionNotRetained {
+    /// Pins a version.
+    pub(crate) fn of_version(store: &Shared, version: u64) -> Result<Self> {
+        let pin = store.pins.pin(version).map_err(|range| Error::VersionNotRetained {
             requested: version,
             oldest: range.oldest,
             newest: range.newest,
         })?;
-        Ok(Self::new(self.store().clone(), pin))
+        Ok(Self::new(store.clone(), pin))
+    }
+
+    /// A snapshot of another version.
+    pub(crate) fn at(&self, version: u64) -> Result<Self> {
+        Self::of_version(self.store(), version)
+    }
+
+    /// Whether it is of this handle.
+    pub(crate) fn is_of(&self, store: &Shared) -> bool {
+        Arc::ptr_eq(self.store(), store)
     }
 
     pub(crate) fn view(&self) -> View<'_> {
@@ -325,5 +336,16 @@ impl Snapshot {
             }
         }
         Ok(values)
+    }
+}
+
+impl Commit {
+    /// Pins the version that the commit made.
+    ///
+    /// # Errors
+    /// As [`Db::snapshot_at`](crate::Db::snapshot_at): so many commits may have come since that the version is retained no more.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.store().check_process()?;
+        Snapshot::of_version(self.store(), self.version())
     }
 }

@@ -195,9 +195,14 @@ fn stage_parts(
     let stage = |part: &[Address]| Stage::new(view, changes, has_storage, part).accounts(part);
     let own = parts.next().unwrap_or_default();
     let (own, others) = thread::scope(|scope| {
-        let others: Vec<_> = parts.map(|part| scope.spawn(move || stage(part))).collect();
+        let spawn = |part| (part, thread::Builder::new().spawn_scoped(scope, move || stage(part)));
+        let others: Vec<_> = parts.map(spawn).collect();
         let own = stage(own);
-        let others = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        let others = others.into_iter().map(|(part, other)| match other {
+            Ok(other) => other.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // Without a thread it takes longer, nothing else.
+            Err(_) => stage(part),
+        });
         (own, others.collect::<Vec<_>>())
     });
     let (mut staged, mut new_ids) = own?;

@@ -311,25 +311,19 @@ pub(crate) fn newest_generation(storage: &dyn Storage) -> Option<u64> {
 /// Reads both superblocks. `None` where neither file exists.
 ///
 /// # Errors
-/// Corruption where files exist and neither is sound; another format version.
+/// Corruption where files exist and neither is sound, or the device's error where it delivers neither; another format version.
 pub(crate) fn read(storage: &dyn Storage) -> Result<Option<Superblocks>> {
     let mut sound: Vec<Superblock> = Vec::new();
     let mut first_damage = None;
     for slot in 0..2 {
         let Some(file) = storage.open(&file_name(slot))? else { continue };
-        let limit = (SuperblockHeader::BYTES + SLOT_LIMIT as usize * ROW_BYTES + CHECKSUM_BYTES) as u64;
-        let mut bytes = vec![0; file.length()?.min(limit) as usize];
-        file.read_exact_at(&mut bytes, 0)?;
-        match Superblock::decode(&bytes) {
-            Ok(Ok(superblock)) => sound.push(superblock),
-            Ok(Err(found)) => {
-                return Err(Error::FormatVersion { path: file.path(), found, supported: FORMAT_VERSION });
-            }
-            Err(damage) => {
-                let error = damage.at("superblock", file.path(), 0);
+        match read_one(&*file) {
+            Ok(superblock) => sound.push(superblock),
+            Err(error) if error.is_damage() => {
                 tracing::warn!(%error, "one superblock is damaged");
                 first_damage.get_or_insert(error);
             }
+            Err(error) => return Err(error),
         }
     }
     sound.sort_by_key(|superblock| superblock.generation);
@@ -337,5 +331,16 @@ pub(crate) fn read(storage: &dyn Storage) -> Result<Option<Superblocks>> {
         (Some(newest), _) => Ok(Some(Superblocks { older: sound.pop(), newest })),
         (None, Some(damage)) => Err(damage),
         (None, None) => Ok(None),
+    }
+}
+
+fn read_one(file: &dyn StorageFile) -> Result<Superblock> {
+    let limit = (SuperblockHeader::BYTES + SLOT_LIMIT as usize * ROW_BYTES + CHECKSUM_BYTES) as u64;
+    let mut bytes = vec![0; file.length()?.min(limit) as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    match Superblock::decode(&bytes) {
+        Ok(Ok(superblock)) => Ok(superblock),
+        Ok(Err(found)) => Err(Error::FormatVersion { path: file.path(), found, supported: FORMAT_VERSION }),
+        Err(damage) => Err(damage.at("superblock", file.path(), 0)),
     }
 }

@@ -98,7 +98,7 @@ macro_rules! overlay {
                 let proposal = self.propose(db)?;
                 let commit = proposal.commit(durability)?;
                 // Should the version be out of reach by now, the proposal still reads the same.
-                let base = db.snapshot_at(commit.version()).map_or_else(|_| proposal.into(), Base::from);
+                let base = commit.snapshot().map_or_else(|_| proposal.into(), Base::from);
                 self.reader.set_base(base);
                 self.stage = Stage::default();
                 Ok(commit)
@@ -117,17 +117,20 @@ macro_rules! overlay {
             type Error = ReadError;
 
             fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, ReadError> {
-                match self.stage.account(&address) {
-                    Some(account) => {
-                        Ok(account.map(|account| StateReader::info(account, self.stage.code(&account.code_hash))))
-                    }
-                    None => self.reader.basic_ref(address),
+                let Some(staged) = self.stage.account(&address) else { return self.reader.basic_ref(address) };
+                let Some(account) = staged else { return Ok(None) };
+                let mut code = self.stage.code(&account.code_hash);
+                if code.is_some() && !self.stage.is_created(&address) {
+                    // What another account was created with is not this one's: who reads that of the state before asks for it.
+                    let before = self.reader.base().account(&address)?;
+                    code = code.filter(|_| before.is_none_or(|before| before.code_hash != account.code_hash));
                 }
+                Ok(Some(StateReader::info(account, code)))
             }
 
             fn code_by_hash_ref(&self, code_hash: B256) -> Result<Bytecode, ReadError> {
                 let Some(code) = self.stage.code(&code_hash) else { return self.reader.code_by_hash_ref(code_hash) };
-                // Accounts of the stage come with their code: this is asked for one below, whose code happens to be known.
+                // Code that the stage gave an account comes with it: this is asked for one that had it before.
                 self.reader.base().note_code(&code_hash);
                 Ok(code)
             }

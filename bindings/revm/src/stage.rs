@@ -8,9 +8,6 @@ use metisdb::{Account, Block, Changes, Result};
 
 use crate::base::Base;
 
-/// How the code of an account begins that was not created but delegates (EIP-7702).
-const DELEGATION: [u8; 3] = [0xef, 0x01, 0x00];
-
 /// What becomes of an account that a transaction touched and left empty: no nonce, no balance, no code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EmptyAccounts {
@@ -112,6 +109,11 @@ impl<C: Clone> Stage<C> {
         Some(self.accounts.get(address)?.account)
     }
 
+    /// Whether nothing of the account is what it was before.
+    pub(crate) fn is_created(&self, address: &Address) -> bool {
+        self.accounts.get(address).is_some_and(|touched| touched.wiped)
+    }
+
     /// The slot's value, if it is known here.
     pub(crate) fn slot(&self, address: &Address, slot: &U256) -> Option<U256> {
         let touched = self.accounts.get(address)?;
@@ -155,7 +157,6 @@ impl<C: Clone> Stage<C> {
             }
             if before.is_none_or(|before| before.code_hash != account.code_hash)
                 && let Some(code) = self.codes.get(&account.code_hash).map(&original)
-                && (base.is_some() || touched.wiped || code.starts_with(&DELEGATION))
             {
                 changes.set_code(account.code_hash, code);
             }

@@ -129,6 +129,58 @@ macro_rules! line_tests {
                 assert_eq!(stateless.accessed().codes, [info.code_hash].into(), "also where it fails");
             }
 
+            /// The same where the account that is only read was touched before, by a fee say, without its code: it then came with the code of
+            /// the contract that the block had created.
+            #[test]
+            fn code_that_the_block_creates_is_noted_when_it_is_read_of_an_account_that_was_touched() {
+                let (db, _folder) = database();
+                let recorder = Recorder::new(db.snapshot().unwrap());
+                let mut overlay = Overlay::new(StateReader::new(recorder.clone()), EmptyAccounts::Removed);
+                let mut created = touched(1, &[]);
+                created.status |= AccountStatus::Created;
+                created.info.code_hash = keccak256(CODE);
+                created.info.code = Some(Bytecode::new_raw(Bytes::from_static(CODE)));
+                let mut paid = touched(3, &[]);
+                paid.info.code_hash = keccak256(CODE);
+                overlay.commit(state([(OTHER, created), (CONTRACT, paid)]));
+                assert!(overlay.basic(OTHER).unwrap().unwrap().code.is_some());
+                let changes = overlay.changes().unwrap();
+                let codes = || recorder.witness(&changes, WitnessMode::Canonical).unwrap().codes;
+                assert_eq!(codes(), Vec::<Bytes>::new());
+
+                let info = overlay.basic(CONTRACT).unwrap().unwrap();
+                assert_eq!((info.nonce, info.code), (3, None));
+                assert_eq!(overlay.code_by_hash(keccak256(CODE)).unwrap().original_byte_slice(), CODE);
+                assert_eq!(codes(), [Bytes::from_static(CODE)]);
+            }
+
+            /// Code of an account that was neither created nor delegates, as forks give it to accounts, was left out without a word.
+            #[test]
+            fn code_that_an_account_is_given_is_stored() {
+                let (db, _folder) = database();
+                let code = Bytecode::new_raw(Bytes::from_static(&[0x60, 0x02, 0x00]));
+                let mut given = touched(1, &[]);
+                (given.info.code_hash, given.info.code) = (code.hash_slow(), Some(code.clone()));
+                let changes = changes_of_state(&state([(OTHER, given)]), EmptyAccounts::Removed);
+                db.commit(&changes, Durability::Durable).unwrap();
+                let reader = StateReader::new(db.snapshot().unwrap());
+                let info = reader.basic_ref(OTHER).unwrap().unwrap();
+                assert_eq!(reader.code_by_hash_ref(info.code_hash).unwrap().original_bytes(), code.original_bytes());
+            }
+
+            /// The next block was executed on the state of another database if one was named.
+            #[test]
+            fn a_state_is_committed_to_its_own_database() {
+                let ((own, _own_folder), (other, _other_folder)) = (database(), database());
+                let mut overlay = Overlay::new(StateReader::new(own.snapshot().unwrap()), EmptyAccounts::Removed);
+                overlay.commit(state([(OTHER, touched(7, &[]))]));
+                let refused = overlay.commit_to(&other, Durability::Durable).unwrap_err();
+                assert!(matches!(refused, metisdb::Error::OtherDatabase { .. }), "{refused}");
+                overlay.commit_to(&own, Durability::Durable).unwrap();
+                assert_eq!(overlay.basic(OTHER).unwrap().unwrap().nonce, 7);
+                assert_eq!((own.stats().version, other.stats().version), (2, 1));
+            }
+
             #[test]
             fn revm_reads_what_was_committed_and_what_is_proposed() {
                 let (db, _folder) = database();

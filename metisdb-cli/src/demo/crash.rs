@@ -123,6 +123,8 @@ fn run_and_kill(path: &Path, random: &mut Random, interrupt: &Interrupt) -> Resu
         interrupt.check()?;
         let Some(word) = said.listen(&mut output).map_err(failed)? else {
             let status = child.0.wait().map_err(failed)?;
+            // What stops this process may have stopped the other one, too.
+            interrupt.check()?;
             return Err(failed(io::Error::other(format!("it ended by itself: {status}"))));
         };
         match word {

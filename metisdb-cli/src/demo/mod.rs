@@ -131,7 +131,7 @@ pub(crate) fn demo(arguments: &DemoArguments) -> Result<Answer, Failure> {
         checks.note("mainnet_blocks", recorded);
     }
     interrupt.check()?;
-    let kept = arguments.path.as_deref();
+    let kept = arguments.path.as_deref().map(|path| path.display().to_string());
     if kept.is_some() {
         construction.publish()?;
     } else {

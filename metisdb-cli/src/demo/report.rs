@@ -1,6 +1,6 @@
 //! The screen: everything that was seen, on 40 lines of 80 columns.
 
-use std::{fmt::Write, path::Path};
+use std::fmt::Write;
 
 use metisdb::Stats;
 use serde::Serialize;
@@ -20,12 +20,12 @@ const WIDTH: usize = 80;
 
 /// Everything that was seen.
 #[derive(Debug, Serialize)]
-pub(super) struct Figures<'a> {
+pub(super) struct Figures {
     pub(super) seconds: f64,
     pub(super) seed: u64,
     pub(super) parts: Parts,
     /// Where the database is now, if it was kept.
-    pub(super) kept: Option<&'a Path>,
+    pub(super) kept: Option<String>,
     pub(super) checks: Checks,
     pub(super) load: Load,
     pub(super) timing: Timing,
@@ -59,7 +59,7 @@ impl Disk {
     }
 }
 
-impl Figures<'_> {
+impl Figures {
     /// The answer; not a good one if anything did not hold.
     pub(super) fn answer(&self) -> Answer {
         let mut json = serde_json::to_value(self).expect("numbers, texts, and names as keys");
@@ -74,7 +74,7 @@ impl Figures<'_> {
             screen.push_str(line.trim_end());
             screen.push('\n');
         };
-        let place = self.kept.map_or("removed".to_owned(), |path| format!("kept in {}", path.display()));
+        let place = self.kept.as_ref().map_or("removed".to_owned(), |path| format!("kept in {path}"));
         say(format!("MetisDB in {:.0} seconds; the database is {place}", self.seconds));
         say(String::new());
         self.checks.iter().flat_map(told).for_each(&mut say);

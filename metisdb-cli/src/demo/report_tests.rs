@@ -8,7 +8,7 @@ use crate::demo::{
 };
 
 /// Figures of a large and slow run, and a check that held or did not.
-fn figures(held: bool) -> Figures<'static> {
+fn figures(held: bool) -> Figures {
     let mut checks = Checks::default();
     for number in 0..9 {
         let more = if number % 3 == 0 { "and a bit of another" } else { "" };

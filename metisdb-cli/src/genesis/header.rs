@@ -156,14 +156,18 @@ impl Header {
         let mut forks = Forks::default();
         let (number, timestamp) = (self.number.unwrap_or(0), self.timestamp.unwrap_or(0));
         for (name, value) in self.config.iter().flatten() {
-            let has_begun = |now: u64| value.as_u64().is_some_and(|start| start <= now);
+            let start = start(value);
+            let has_begun = |now: u64| match &start {
+                Ok(start) => Ok(start.is_some_and(|start| start <= now)),
+                Err(reason) => Err(format!("{name} of the config: {reason}")),
+            };
             match name.as_str() {
-                "londonBlock" => forks.london = has_begun(number),
-                "shanghaiTime" => forks.shanghai = has_begun(timestamp),
-                "cancunTime" => forks.cancun = has_begun(timestamp),
-                "pragueTime" => forks.prague = has_begun(timestamp),
+                "londonBlock" => forks.london = has_begun(number)?,
+                "shanghaiTime" => forks.shanghai = has_begun(timestamp)?,
+                "cancunTime" => forks.cancun = has_begun(timestamp)?,
+                "pragueTime" => forks.prague = has_begun(timestamp)?,
                 known if WITHOUT_EFFECT.contains(&known) || is_blob_schedule(known) => {}
-                _ if value.is_null() || value.as_u64().is_some_and(|start| start > number.max(timestamp)) => {}
+                _ if has_begun(number.max(timestamp)) == Ok(false) => {}
                 other => return Err(format!("what {other} of the config does to the header is not known here")),
             }
         }
@@ -179,6 +183,15 @@ struct Forks {
     shanghai: bool,
     cancun: bool,
     prague: bool,
+}
+
+/// When a fork begins: never, at a number, or at one in a text.
+fn start(value: &Value) -> Result<Option<u64>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) if !text.is_empty() => text::small(text).map(Some),
+        other => other.as_u64().map(Some).ok_or_else(|| format!("{other} is neither a number nor null")),
+    }
 }
 
 /// A fork that changes parameters of blobs and nothing else: `bpo1Time` and so on.
@@ -264,6 +277,8 @@ mod tests {
         same("", r#""chainId": 1, "londonBlock": 4, "shanghaiTime": null"#, &expected);
         expected.base_fee = Some(BASE_FEE);
         same("", r#""londonBlock": 3, "shanghaiTime": 10"#, &expected);
+        // Such a fork was taken for one that never begins, and the hash was of another header.
+        same("", r#""londonBlock": "0x3", "shanghaiTime": "10""#, &expected);
         expected.base_fee = Some(U256::from(7));
         let fee = r#", "baseFeePerGas": "0x7""#;
         same(fee, r#""londonBlock": 0"#, &expected);
@@ -287,6 +302,13 @@ mod tests {
         };
         assert_eq!(block(r#""amsterdamTime": 10"#), Ok(3));
         assert!(block(r#""amsterdamTime": 9"#).unwrap_err().contains("amsterdamTime"));
+        assert_eq!(block(r#""amsterdamTime": "0xa""#), Ok(3));
+        for start in ["\"0x9\"", "\"9\"", "true", "-1", "0.5", "\"\"", "\"soon\""] {
+            block(&format!("\"amsterdamTime\": {start}")).unwrap_err();
+        }
+        for start in ["true", "-1", "0.5", "\"\"", "\"soon\"", "{}"] {
+            assert!(block(&format!("\"londonBlock\": {start}")).unwrap_err().contains("londonBlock"));
+        }
         assert!(block(r#""optimism": {}"#).unwrap_err().contains("optimism"));
         assert!(block(r#""londonBlock": 0, "cancunTime": 0"#).unwrap_err().contains("order"));
         assert!(header("{}").block(B256::ZERO).unwrap_err().contains("difficulty"));

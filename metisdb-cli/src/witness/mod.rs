@@ -135,7 +135,10 @@ fn export(arguments: &ExportArguments) -> Result<Answer, Failure> {
     let executed = chain.execute(Base::from(recorder.clone()), &block, &senders);
     // First of all: whatever went wrong may come of a hash that was missing.
     let headers = headers::needed(&ancestors, &recorder.accessed().blocks).map_err(refused)?;
-    let Executed { changes, .. } = executed.map_err(|error| refused(error.to_string()))?;
+    let Executed { changes, .. } = executed.map_err(|error| match error.database() {
+        Some(error) => Failure::Database(error.clone()),
+        None => refused(error.to_string()),
+    })?;
     let mode = if *superset { WitnessMode::Superset } else { WitnessMode::Canonical };
     let witness = Witness { headers, ..recorder.witness(&changes, mode)? };
     // What is handed on is known to suffice.

@@ -66,14 +66,14 @@ mod tests;
 
 use std::{convert::Infallible, fmt, io, path::PathBuf, sync::Arc};
 
-pub(crate) use self::image::ImageSource;
 #[cfg(test)]
 pub(crate) use self::image::{ImageSummary, TableHeader};
 use self::{
     entry::{Entry, Marker},
     memory::{LINE_BYTES, LINK_SLOT, Line, SLOTS},
-    table::{MAX_LINES_LOG2, Table, Writer},
+    table::{Table, Writer},
 };
+pub(crate) use self::{image::ImageSource, table::MAX_LINES_LOG2};
 use crate::{
     Error, Result, probe,
     sync::{AtomicU64, Mutex, Ordering, fence},

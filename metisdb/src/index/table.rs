@@ -19,7 +19,7 @@ use crate::{
 const FILL: (u64, u64) = (sync::size(27, 2) as u64, sync::size(5, 1) as u64);
 
 /// Initial sizes beyond this one are refused.
-pub(super) const MAX_LINES_LOG2: u32 = 28;
+pub(crate) const MAX_LINES_LOG2: u32 = 28;
 
 /// The first chunk of overflow lines has an eighth of the initial lines, but at least `2^4`.
 const OVERFLOW_SHARE_LOG2: u32 = 3;

@@ -58,6 +58,7 @@ pub(super) fn from_log(
         entered: HashSet::new(),
         chunk: Chunk::default(),
         memory_bytes: 0,
+        spill_at: 0,
     };
     if let Some(first) = known.segments.first() {
         let start = Cursor::at_start_of(&first.header);
@@ -88,6 +89,8 @@ struct FromLog<'a> {
     entered: HashSet<AccountId>,
     chunk: Chunk,
     memory_bytes: u64,
+    /// Memory from which on it is worth writing once more, where the disk was full before.
+    spill_at: u64,
 }
 
 /// The leaves of the trie so far: others of the same tag may come that have the same prefix as long as it is short.
@@ -226,7 +229,7 @@ impl FromLog<'_> {
     /// Writes the nodes to the arena once they take too much memory. No superblock refers to them yet.
     fn spill(&mut self) -> Result<()> {
         let (Some(limit), Some(top)) = (self.known.spill_bytes, &self.trie.top) else { return Ok(()) };
-        if self.memory_bytes < limit {
+        if self.memory_bytes < limit.max(self.spill_at) {
             return Ok(());
         }
         let generation = u32::try_from(self.known.superblock.generation + 1)
@@ -235,6 +238,8 @@ impl FromLog<'_> {
         let written = match writer::write(self.arena, top, generation, floor, &mut Throttle::new(u64::MAX)) {
             Err(error) if error.is_out_of_space() => {
                 tracing::warn!(%error, "no space for the trie: it stays in memory");
+                // The next attempt writes all of it once more.
+                self.spill_at = 2 * self.memory_bytes;
                 return Ok(());
             }
             other => other?,
@@ -244,7 +249,7 @@ impl FromLog<'_> {
             self.arena.pages.lock().add(place, bytes);
         }
         written.settle();
-        self.memory_bytes = 0;
+        (self.memory_bytes, self.spill_at) = (0, 0);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -34,6 +35,7 @@ impl Site {
         let target = std::path::absolute(target).map_err(io_error("find", target, 0))?;
         let folder = sibling(&target, ".importing")?;
         require_free(&target)?;
+        require_same_filesystem(&target)?;
         match fs::create_dir(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(io_error("create", &folder, 0)(error));
@@ -99,6 +101,16 @@ impl Site {
         let _ = fs::remove_dir_all(self.folder.join(REFUSED));
         let _ = fs::remove_file(self.folder.join(MARKER));
         let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+/// A database is moved to its place, which it cannot be where another filesystem is mounted.
+fn require_same_filesystem(target: &Path) -> Result<()> {
+    let device = |path| fs::metadata(path).map(|found| found.dev());
+    let above = target.parent().map(device);
+    match (device(target), above) {
+        (Ok(own), Some(Ok(above))) if own != above => Err(Error::FileExists { path: target.to_owned() }),
+        _ => Ok(()),
     }
 }
 

@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use memmap2::MmapOptions;
@@ -23,6 +25,9 @@ use crate::error::{Error, Result};
 
 /// The file that carries the folder's lock. Its content only names the holder, for messages.
 const LOCK_FILE: &str = "LOCK";
+
+/// How long a writer waits for readers that are loading the database: as long as that takes for some hundred million keys.
+const READERS_TIME: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(30) };
 
 /// The unit of `st_blocks`, whatever the filesystem's own block size is.
 const STAT_BLOCK_BYTES: u64 = 512;
@@ -85,10 +90,14 @@ impl DiskStorage {
         self.path.join(name)
     }
 
+    /// Whether readers have the lock: only they leave room for one more.
+    fn is_read(lock: &File) -> bool {
+        lock.try_lock_shared().is_ok_and(|()| lock.unlock().is_ok())
+    }
+
     /// Who keeps `lock` from being taken exclusively.
     fn holder(lock: &File) -> String {
-        // Only readers leave room for one more reader, and they do not write their names.
-        if lock.try_lock_shared().is_ok() {
+        if Self::is_read(lock) {
             return "a reader that is loading it".to_owned();
         }
         let mut text = [0; 32];
@@ -169,17 +178,23 @@ impl Storage for DiskStorage {
         let failed = |error| refused("lock", &path, 0, error);
         let lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::Locked { path: self.path.clone(), holder: Self::holder(&lock) });
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Self::is_read(&lock) && begun.elapsed() < READERS_TIME => {
+                    thread::sleep(READERS_TIME / 1_000);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::Locked { path: self.path.clone(), holder: Self::holder(&lock) });
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let name = format!("pid {}\n", process::id());
         // The name only serves messages: a full disk must not keep the database closed.
         drop(lock.set_len(0).and_then(|()| lock.write_all_at(name.as_bytes(), 0)));
-        Ok(Box::new(DiskLock { _file: Some(lock) }))
+        Ok(Box::new(DiskLock::of(Some(lock))))
     }
 
     fn lock_shared(&self) -> Result<Option<Box<dyn Lock>>> {
@@ -189,12 +204,12 @@ impl Storage for DiskStorage {
             Ok(lock) => lock,
             // No writer has been here, and on read-only media none can come.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Some(Box::new(DiskLock { _file: None })));
+                return Ok(Some(Box::new(DiskLock::of(None))));
             }
             Err(error) => return Err(failed(error)),
         };
         match lock.try_lock_shared() {
-            Ok(()) => Ok(Some(Box::new(DiskLock { _file: Some(lock) }))),
+            Ok(()) => Ok(Some(Box::new(DiskLock::of(Some(lock))))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
@@ -205,14 +220,32 @@ impl Storage for DiskStorage {
     }
 }
 
-/// A lock that lasts as long as its file is open anywhere. It is never released explicitly: that
-/// would also release it for the parent process of a forked child that drops its copy.
+/// A lock that is released by the process that took it, and by no forked child, whose copy of the open file is the same one; nor does a child
+/// that lives on keep it.
 #[derive(Debug)]
 struct DiskLock {
-    _file: Option<File>,
+    file: Option<File>,
+    process: u32,
+}
+
+impl DiskLock {
+    fn of(file: Option<File>) -> Self {
+        Self { file, process: process::id() }
+    }
 }
 
 impl Lock for DiskLock {}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file
+            && self.process == process::id()
+        {
+            // If it fails, the lock goes when the last copy of the file is closed.
+            let _ = file.unlock();
+        }
+    }
+}
 
 /// One open file of a [`DiskStorage`].
 #[derive(Debug)]

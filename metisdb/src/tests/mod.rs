@@ -20,6 +20,7 @@ mod model;
 #[path = "../../../proof/src/tests/naive.rs"]
 mod naive_partial_trie;
 mod naive_trie;
+mod older_versions;
 mod panics;
 mod processes;
 mod proofs;

@@ -19,7 +19,7 @@ use super::{
     Random,
     bad_input::{History, assert_says},
     beside,
-    children::{part, play},
+    children::{child, part, play},
     disk,
     model::changes,
     small, wide,
@@ -34,7 +34,7 @@ fn a_second_writer_in_the_process_is_told_who_holds_the_database() {
     for second in [small().open(folder.path()), small().create(folder.path())] {
         let error = second.unwrap_err();
         assert!(matches!(error, Error::Locked { .. }), "{error}");
-        assert_says(&error, "is open for writing by another handle of this process; close it there first");
+        assert_says(&error, "is in use by another handle of this process; close it there first");
     }
     history.extend(&db, 3);
     let snapshot = db.snapshot().unwrap();
@@ -58,7 +58,7 @@ fn a_second_process_is_told_who_holds_the_database() {
     let db = small().create(folder.path()).unwrap();
     let history = History::begin(&db, 3);
     let answer = play("processes::a_second_process_is_told_who_holds_the_database", folder.path(), "");
-    let expected = format!("is open for writing by process {}; close it there first", std::process::id());
+    let expected = format!("is in use by process {}; close it there first", std::process::id());
     assert!(answer.contains(&expected), "{answer}");
     drop(db);
     history.assert_opens(folder.path());
@@ -276,4 +276,67 @@ fn a_limit_on_the_size_of_files_is_a_full_disk() {
     }
     db.close().unwrap();
     history.assert_opens(&folder);
+}
+
+/// A child that lives on after `fork` has a copy of the lock's file, and kept the folder locked when the parent had closed the database.
+#[test]
+fn a_forked_child_does_not_keep_the_lock() {
+    use std::io::{Read, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let db = small().create(folder.path()).unwrap();
+    let (mut forked, tell) = io::pipe().unwrap();
+    let (wait, mut go_on) = io::pipe().unwrap();
+    let mut child = Command::new("true");
+    // SAFETY: the closure runs in the child between `fork` and `exec`; it makes two system calls.
+    unsafe { child.pre_exec(move || (&tell).write_all(&[1]).and_then(|()| (&wait).read_exact(&mut [0]))) };
+    thread::scope(|scope| {
+        let ended = scope.spawn(move || child.status().unwrap());
+        forked.read_exact(&mut [0]).unwrap();
+        db.close().unwrap();
+        let outcome = small().open(folder.path()).map(drop);
+        go_on.write_all(&[1]).unwrap();
+        outcome.unwrap();
+        assert!(ended.join().unwrap().success());
+    });
+}
+
+/// Where the system gave no thread, a commit of many changes panicked, which poisoned the handle, though it had written nothing.
+#[test]
+fn without_threads_everything_takes_longer_and_nothing_else() {
+    let Some((folder, _)) = part() else {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = child("processes::without_threads_everything_takes_longer_and_nothing_else", folder.path(), "");
+        // No thread gets a stack of a petabyte.
+        let output = child.env("RUST_MIN_STACK", (1_u64 << 50).to_string()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        return;
+    };
+    thread::Builder::new().spawn(|| ()).unwrap_err();
+    let options = || small().segment_bytes(1 << 22).threads(4).checkpoint_log_bytes(1 << 10);
+    let db = options().create(&folder).unwrap();
+    let mut history = History::begin(&db, 1);
+    for round in 0..3 {
+        let (next, steps) = history.0.last().unwrap().next(&mut Random(round), 9_000);
+        db.commit(&changes(&steps), Durability::Durable).unwrap();
+        history.0.push(next);
+        let mut many = Changes::new();
+        for number in 0..3_000 {
+            let address = Address::from_word(wide(number).into());
+            many.set_account(address, Account { nonce: round + 1, ..Account::default() });
+            many.set_storage(address, U256::from(round), wide(number));
+        }
+        let proposal = db.propose(&db.snapshot().unwrap(), &many).unwrap();
+        assert_eq!(proposal.root(), db.propose(&db.snapshot().unwrap(), &many).unwrap().root());
+        drop(proposal);
+    }
+    history.assert_reads(&db);
+    db.check(CheckLevel::Full).unwrap();
+    let (commit, deferred) = db.commit_deferred(&churn(1), Durability::Pipelined).unwrap();
+    commit.wait_durable().unwrap();
+    let root = deferred.wait().unwrap();
+    drop((commit, deferred));
+    db.close().unwrap();
+    let db = options().open(&folder).unwrap();
+    assert_eq!(db.snapshot().unwrap().root().unwrap(), root);
 }

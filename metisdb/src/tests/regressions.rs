@@ -163,6 +163,8 @@ struct Control {
     hold_sync: Mutex<Option<(Sender<()>, Receiver<()>)>>,
     /// Bytes that were read from files.
     read_bytes: AtomicU64,
+    /// Files whose names begin so are not read: the device cannot.
+    unreadable: Mutex<Option<&'static str>>,
 }
 
 /// Longer than anything here waits for.
@@ -244,6 +246,12 @@ impl StorageFile for ControlledFile {
     }
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
         self.control.read_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let (path, unreadable) = (self.path(), *self.control.unreadable.lock());
+        if unreadable.is_some_and(|begin| path.file_name().unwrap().to_string_lossy().starts_with(begin)) {
+            const EIO: i32 = 5;
+            let source = Arc::new(std::io::Error::from_raw_os_error(EIO));
+            return Err(Error::Io { operation: "read", path, offset, source });
+        }
         self.file.read_exact_at(bytes, offset)
     }
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
@@ -1079,4 +1087,57 @@ fn changes_of_an_earlier_version_do_not_count() {
     drop(db);
     let refused = small().open_on(disk).unwrap_err();
     assert!(refused.to_string().contains("changes of a version after 3"), "{refused}");
+}
+
+/// What is there twice, or can be made anew of the log, was so where it was damaged; where the device could not read it, the database stayed closed.
+#[test]
+fn a_database_opens_without_what_the_device_cannot_read_of_it() {
+    let disk = disk(28);
+    let db = small().create_on(disk.clone()).unwrap();
+    for byte in 1..6 {
+        commit(&db, &slots(byte, 200, 1));
+        db.checkpoint().unwrap();
+    }
+    let version = commit(&db, &slots(6, 200, 1));
+    let root = db.snapshot().unwrap().root().unwrap();
+    drop(db);
+    let left = |number: u64| -> (Arc<SimulatedDisk>, Arc<Control>, Arc<ControlledDisk>) {
+        let disk = Arc::new(disk.after_power_loss(number));
+        let control = Arc::new(Control::default());
+        (disk.clone(), control.clone(), Arc::new(ControlledDisk { disk, control }))
+    };
+    for (number, name) in ["superblock.0", "superblock.1", "index.", "arena."].into_iter().enumerate() {
+        for rebuild in [false, true] {
+            let (disk, control, storage) = left(number as u64);
+            *control.unreadable.lock() = Some(name);
+            let db = small().rebuild(rebuild).open_on(storage).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!((db.stats().version, db.snapshot().unwrap().root().unwrap()), (version, root), "{name}");
+            db.check(CheckLevel::Full).unwrap();
+            commit(&db, &slots(7, 10, 1));
+            let root = db.snapshot().unwrap().root().unwrap();
+            db.close().unwrap();
+            *control.unreadable.lock() = None;
+            let db = small().open_on(disk).unwrap();
+            assert_eq!((db.stats().version, db.snapshot().unwrap().root().unwrap()), (version + 1, root), "{name}");
+            db.check(CheckLevel::Full).unwrap();
+        }
+    }
+    for name in ["superblock.", "segment."] {
+        let (_, control, storage) = left(9);
+        *control.unreadable.lock() = Some(name);
+        let error = small().open_on(storage).unwrap_err();
+        assert!(matches!(error, Error::Io { operation: "read", .. }), "{name}: {error}");
+    }
+}
+
+/// A snapshot of another handle was taken, and the proposal was committed to that one's database.
+#[test]
+fn a_snapshot_of_another_database_is_refused() {
+    let (own, other) = (small().create_on(disk(29)).unwrap(), small().create_on(disk(29)).unwrap());
+    let changes = account_changes(1, 1);
+    let refused = own.propose(&other.snapshot().unwrap(), &changes).unwrap_err();
+    assert!(matches!(refused, Error::OtherDatabase { .. }), "{refused}");
+    let committed = own.propose(&own.snapshot().unwrap(), &changes).unwrap().commit(Durability::Durable).unwrap();
+    commit(&own, &account_changes(1, 2));
+    assert_eq!((committed.snapshot().unwrap().version(), own.stats().version), (1, 2));
 }

@@ -153,7 +153,7 @@ fn a_dropped_copy_of_the_lock_releases_nothing() {
     let file = File::create(folder.path().join(LOCK_FILE)).expect("create");
     file.try_lock().expect("lock");
     // What a forked child inherits is such a second descriptor of one open file.
-    let inherited = DiskLock { _file: Some(file.try_clone().expect("copy")) };
+    let inherited = DiskLock { file: Some(file.try_clone().expect("copy")), process: 0 };
     drop(inherited);
     assert!(matches!(storage.lock_exclusive(), Err(Error::Locked { .. })));
     drop(file);
@@ -253,4 +253,28 @@ fn maps_are_read_in_no_order() {
     let own = regions.lines().skip_while(|line| !line.starts_with(&begin));
     let flags = own.skip(1).find(|line| line.starts_with("VmFlags:")).expect("its flags");
     assert!(flags.split(' ').any(|flag| flag == "rr"), "{flags}");
+}
+
+/// A program that only looked at a database, and was still loading it, kept the writer's from being opened.
+#[test]
+fn a_writer_waits_for_readers_that_are_loading() {
+    let (_folder, storage) = new_storage();
+    drop(storage.lock_exclusive().expect("nobody has it"));
+    let reading = storage.lock_shared().expect("the lock's file is there").expect("no writer has it");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(READERS_TIME / 5);
+            drop(reading);
+        });
+        let lock = storage.lock_exclusive().expect("the reader lets go of it");
+        let error = storage.lock_exclusive().expect_err("it is taken");
+        assert!(error.to_string().contains("another handle of this process"), "{error}");
+        drop(lock);
+    });
+    let _reading = [storage.lock_shared(), storage.lock_shared()];
+    let begun = std::time::Instant::now();
+    let error = storage.lock_exclusive().expect_err("readers never end");
+    assert!(error.to_string().contains("a reader that is loading it"), "{error}");
+    assert!(begun.elapsed() >= READERS_TIME);
+    assert!(storage.lock_shared().expect("nothing is held").is_some());
 }

@@ -145,7 +145,7 @@ impl Arena {
                 Ok(extent) => {
                     arena.insert_extent(number, extent);
                 }
-                Err(error) if error.is_corruption() => tracing::warn!(%error, "an extent of the arena is not usable"),
+                Err(error) if error.is_damage() => tracing::warn!(%error, "an extent of the arena is not usable"),
                 Err(error) => return Err(error),
             }
         }

@@ -97,7 +97,9 @@ impl<S: LeafSource> Update<'_, S> {
             Ok(made)
         };
         thread::scope(|scope| {
-            let others: Vec<_> = (1..self.threads.min(shares.len())).map(|_| scope.spawn(work)).collect();
+            // Without a thread it takes longer, nothing else: whoever is there takes the next share.
+            let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+            let others: Vec<_> = (1..self.threads.min(shares.len())).filter_map(spawn).collect();
             let own = work();
             let others =
                 others.into_iter().map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
