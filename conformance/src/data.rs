@@ -11,9 +11,15 @@ use ruzstd::decoding::{Dictionary, FrameDecoder, StreamingDecoder};
 use serde_json::Value;
 
 /// The folder of fixtures: `METISDB_FIXTURES`, else `../shared/fixtures` seen from the workspace. `None` where neither is there.
+///
+/// # Panics
+/// If the variable is set to what is no folder.
 pub fn fixtures() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures");
-    Some(env::var_os("METISDB_FIXTURES").map_or_else(beside, PathBuf::from)).filter(|folder| folder.is_dir())
+    if let Some(named) = env::var_os("METISDB_FIXTURES").map(PathBuf::from) {
+        assert!(named.is_dir(), "METISDB_FIXTURES is {}, which is no folder", named.display());
+        return Some(named);
+    }
+    Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures")).filter(|folder| folder.is_dir())
 }
 
 /// All files in a folder and the folders in it that end in `extension`, in the order of their paths.

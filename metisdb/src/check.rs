@@ -61,18 +61,23 @@ pub struct CheckReport {
 
 pub(crate) fn check(store: &Shared, level: CheckLevel) -> Result<CheckReport> {
     // Holding it keeps every file where it is.
-    let state = store.checkpoint.lock();
+    let _files = store.files.read();
     let storage = &*store.lookup.storage;
-    let superblocks = superblock::read(storage)?.ok_or_else(|| Error::NotADatabase { path: storage.path() })?;
+    let (newest, superblocks) = {
+        // Neither is being written.
+        let state = store.checkpoint.lock();
+        (state.newest.clone(), superblock::read(storage)?)
+    };
+    let superblocks = superblocks.ok_or_else(|| Error::NotADatabase { path: storage.path() })?;
     let mut report = CheckReport { superblocks: 1 + u64::from(superblocks.older.is_some()), ..CheckReport::default() };
-    if let Some(reference) = state.newest.image {
-        report.image = match image::read(storage, &state.newest, reference) {
+    if let Some(reference) = newest.image {
+        report.image = match image::read(storage, &newest, reference) {
             Ok(_) => true,
             Err(error) if image::is_mendable(&error) => false,
             Err(error) => return Err(error),
         };
     }
-    let (files, snapshot, floor) = files(store, &state.newest.segments)?;
+    let (files, snapshot, floor) = files(store, &newest.segments)?;
     report.segments = files.len() as u64;
     if level == CheckLevel::Full {
         let version = snapshot.version();

@@ -10,7 +10,10 @@
 //! * K1 (rule 1): a segment is dropped only when both superblocks were written after all its records were dead.
 //! * K2 (rule 12, I1): the log is synced past all that the image names before the superblock names the image.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, atomic::Ordering},
+};
 
 use alloy_primitives::B256;
 use parking_lot::{MutexGuard, RwLockWriteGuard};
@@ -151,18 +154,17 @@ fn prove_older(store: &Store, state: &mut CheckpointState) -> Result<()> {
 pub(crate) fn sweep(store: &Store, state: &mut CheckpointState, thoroughness: Thoroughness) -> Result<()> {
     let (live, used) = store.tries.arena.pages.lock().usage();
     let most_bytes = store.options.max_unwritten_trie_bytes;
-    let (mut left, full_bytes, most_moved) = match thoroughness {
-        Thoroughness::Automatic => {
-            (store.tries.unwritten_bytes().min(live / SWEPT_FRACTION), HALF_BYTES, most_bytes / 4)
-        }
+    let (mut left, full_bytes) = match thoroughness {
+        Thoroughness::Automatic => (store.tries.unwritten_bytes().min(live / SWEPT_FRACTION), HALF_BYTES),
         Thoroughness::Requested if live * PAGE_BYTES >= used * PACKED_BYTES => return Ok(()),
         // Whatever moves takes its parents along, which leave gaps in pages that were full: so everything moves.
         Thoroughness::Requested => {
             state.next_swept.clear();
-            (u64::MAX, u64::MAX, most_bytes)
+            (u64::MAX, u64::MAX)
         }
     };
-    // In memory until it is written.
+    // In memory until it is written: commits need room beside it.
+    let most_moved = most_bytes / 4;
     let mut moved_bytes = 0;
     // A slice at a time, so that commits are held up for a moment each.
     while left > 0 {
@@ -382,6 +384,12 @@ fn drop_unneeded(store: &Store, state: &mut CheckpointState, superblock: Superbl
     let storage = &*store.log.storage;
     let in_force = superblock.image.map(|image| image.generation);
     state.newest = superblock;
+    let Some(_removing) = store.files.try_write() else {
+        // They go with a later checkpoint, when nobody reads them all.
+        let leaving: BTreeSet<u64> = state.leaving.drain(..).chain(dead).collect();
+        state.leaving.extend(leaving);
+        return Ok(());
+    };
     let left_out_twice = |number: &u64| state.leaving.contains(number) || probe::skip("drop-after-both-superblocks");
     let (unneeded, leaving): (Vec<u64>, Vec<u64>) = dead.into_iter().partition(left_out_twice);
     // Those that an earlier process left are in no table any more.
@@ -401,19 +409,19 @@ fn drop_unneeded(store: &Store, state: &mut CheckpointState, superblock: Superbl
     for name in &names {
         outcome = outcome.and(storage.remove(name));
     }
+    // What cannot be listed is taken for still there.
+    let left: Option<HashSet<String>> = storage.list().ok().map(HashSet::from_iter);
     for number in unneeded {
-        drop_segment(store, state, number);
+        match &left {
+            Some(left) if !left.contains(&segment::file_name(number)) => drop_segment(store, number),
+            _ => state.leaving.push(number),
+        }
     }
     outcome.and(storage.sync_directory())
 }
 
-/// Takes a segment whose file was removed out of the table, unless the removal failed.
-fn drop_segment(store: &Store, state: &mut CheckpointState, number: u64) {
-    let still_there = store.log.storage.list().map_or(true, |names| names.contains(&segment::file_name(number)));
-    if still_there {
-        state.leaving.push(number);
-        return;
-    }
+/// Takes a segment whose file was removed out of the table.
+fn drop_segment(store: &Store, number: u64) {
     let Some(segment) = store.lookup.table.remove(number) else { return };
     store.writer.lock().ledger.live.remove(&number);
     let bytes = segment.file.allocated_bytes().unwrap_or(0);

@@ -8,6 +8,7 @@
 use std::{
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use crate::{
@@ -20,6 +21,8 @@ use crate::{
 const MOST_DUE: u64 = 64;
 /// What an image has for a key, about.
 const IMAGE_BYTES_A_KEY: u64 = 8;
+/// How often who waits for room looks whether there is some.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Makes room before a commit if nodes of the trie take all the memory that they may: so commits wait for the writing.
 pub(crate) fn relieve(store: &Store) -> Result<()> {
@@ -61,9 +64,16 @@ fn make_room(store: &Store, crowded_bytes: u64) -> Result<()> {
         return Ok(());
     }
     store.check_writable()?;
-    let mut state = store.checkpoint.lock();
+    // Whoever has the lock may be at it, and go on for long when there is room again.
+    let mut state = loop {
+        if let Some(state) = store.checkpoint.try_lock_for(PATIENCE) {
+            break state;
+        }
+        if store.tries.unwritten_bytes() < crowded_bytes {
+            return Ok(());
+        }
+    };
     let _unbroken = store.log.unbroken();
-    // It may have been done meanwhile.
     let unwritten_bytes = store.tries.unwritten_bytes();
     if unwritten_bytes < crowded_bytes {
         return Ok(());

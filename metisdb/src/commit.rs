@@ -21,7 +21,7 @@ use crate::{
     history::VersionRow,
     key::RecordKey,
     log::{
-        frame::{FrameBuilder, FrameHeader, FrameKind},
+        frame::{FRAME_LIMIT, FrameBuilder, FrameHeader, FrameKind},
         record::{Body, ROOT_BYTES, Record, SCHEME_ETHEREUM, VERSION_LIMIT},
     },
     probe, roots,
@@ -125,6 +125,9 @@ pub(crate) fn append(
     let codes = staged.codes.iter().map(|code| (Body::Code { hash: code.hash, code: &code.code }, None));
     let records = staged.all_records().map(|record| (record.body, record.previous)).chain(codes);
     let bytes = FrameHeader::BYTES + records.clone().map(|(body, _)| body.padded_bytes()).sum::<usize>();
+    if bytes > FRAME_LIMIT {
+        return Err(Error::LimitReached { what: "the size of a commit in bytes", limit: FRAME_LIMIT as u64 });
+    }
     let total = bytes + root.map_or(0, |_| ROOT_FRAME_BYTES);
     let position = store.log.reserve(&store.lookup.table, &mut writer.tail, total as u64)?;
     let mut frame = FrameBuilder::new(position, total);

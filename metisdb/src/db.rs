@@ -236,8 +236,8 @@ impl Db {
         stats::stats(&self.store)
     }
 
-    /// Examines the files against each other and against what is in memory; see [`CheckLevel`] for how thoroughly. Blocks
-    /// checkpoints, not commits or reads.
+    /// Examines the files against each other and against what is in memory; see [`CheckLevel`] for how thoroughly. Blocks neither commits nor
+    /// reads, and waits for a checkpoint that is under way; while it runs, checkpoints remove no files.
     ///
     /// # Errors
     /// [`Error::Corruption`] with the first damage found.

@@ -230,7 +230,7 @@ pub enum Error {
     #[error("the handle belongs to the parent process; open the database in this process")]
     ForkedProcess,
     /// A width of the format is exhausted: the log, the versions or the index cannot grow any more.
-    #[error("{what} has reached its limit of {limit}; export the state into a new database")]
+    #[error("{what} has reached its limit of {limit}; {}", limit_remedy(what))]
     LimitReached {
         /// What is exhausted.
         what: &'static str,
@@ -242,6 +242,18 @@ pub enum Error {
 impl From<WitnessError> for Error {
     fn from(error: WitnessError) -> Self {
         Self::Witness(Box::new(error))
+    }
+}
+
+/// What to do about a limit.
+fn limit_remedy(what: &str) -> &'static str {
+    match what {
+        "the size of a commit in bytes" => "commit the changes in several parts",
+        // The index begins anew with as many lines as are asked for, and grows from there.
+        "the number of keys in the index" => {
+            "open the database with `Options::rebuild` and larger `Options::expected_keys`"
+        }
+        _ => "export the state into a new database",
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) fn write(
         wiped_count: books.ledger.wiped.len() as u64,
         salted_count: books.ledger.salted.len() as u64,
         segment_count: books.ledger.live.len() as u64,
-        retired_count: books.ledger.retired.len() as u64,
+        retired_count: books.ledger.retired().len() as u64,
         version_count: books.versions.len() as u64,
         extent_count: books.pages.extents.len() as u64,
         rest: 0,
@@ -209,7 +209,7 @@ fn encode_rows(books: &Books) -> Vec<u8> {
         words.extend(to_words::<3>(address.as_slice()));
     }
     words.extend(ledger.live.iter().flat_map(|(segment, bytes)| [*segment, *bytes]));
-    words.extend(ledger.retired.iter().flat_map(|row| [row.version, row.segment, row.bytes]));
+    words.extend(ledger.retired().flat_map(|row| [row.version, row.segment, row.bytes]));
     for row in &books.versions {
         words.extend([row.version, row.position, u64::from(row.root.is_some())]);
         words.extend(to_words::<4>(row.root.unwrap_or_default().as_slice()));
@@ -258,7 +258,7 @@ fn decode_rows(header: &ImageHeader, extent_bytes: u64, rows: &[u8]) -> Result<B
     ledger.salted.extend(section(header.salted_count, SALTED).map(|row| (AccountId(row[0]), address(&row[1..]))));
     ledger.live.extend(section(header.segment_count, PAIR).map(|row| (row[0], row[1])));
     let retired = section(header.retired_count, RETIRED);
-    ledger.retired.extend(retired.map(|row| Retired { version: row[0], segment: row[1], bytes: row[2] }));
+    ledger.set_retired(retired.map(|row| Retired { version: row[0], segment: row[1], bytes: row[2] }).collect());
     let root = |words: &[u64]| B256::from_slice(&words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>());
     let versions: VecDeque<VersionRow> = section(header.version_count, VERSION)
         .map(|row| VersionRow { version: row[0], position: row[1], root: (row[2] != 0).then(|| root(&row[3..])) })
@@ -279,8 +279,8 @@ fn are_possible(header: &ImageHeader, books: &Books) -> bool {
     let is_before = |version: &u64| *version <= header.checkpoint_version;
     ledger.wiped.values().all(is_before)
         && ledger.live.values().all(|bytes| *bytes <= POSITION_LIMIT)
-        && ledger.retired.iter().all(|row| is_before(&row.version) && row.bytes <= POSITION_LIMIT)
-        && ledger.retired.iter().is_sorted_by_key(|row| row.version)
+        && ledger.retired().all(|row| is_before(&row.version) && row.bytes <= POSITION_LIMIT)
+        && ledger.retired().is_sorted_by_key(|row| row.version)
         && versions.iter().all(|row| is_before(&row.version) && row.position < header.checkpoint_position)
         && versions.iter().zip(versions.iter().skip(1)).all(|(row, next)| row.version < next.version)
         && pages.extents.values().flatten().all(|page| u64::from(page.live_bytes) <= PAGE_BYTES)

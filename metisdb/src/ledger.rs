@@ -27,7 +27,9 @@ pub(crate) struct Ledger {
     /// Bytes of records in each segment that are not dead.
     pub(crate) live: BTreeMap<u64, u64>,
     /// Superseded records that some version may still read, oldest first.
-    pub(crate) retired: VecDeque<Retired>,
+    retired: VecDeque<Retired>,
+    /// Of all of them.
+    retired_bytes: u64,
     /// Version of the newest wipe, for accounts that were ever wiped.
     pub(crate) wiped: HashMap<AccountId, u64>,
     /// Addresses of the accounts whose id is salted: it does not tell them.
@@ -49,11 +51,28 @@ impl Ledger {
             "D1: retired in order of versions"
         );
         let bytes = bytes as u64;
+        self.retired_bytes = self.retired_bytes.saturating_add(bytes);
         // The rows of a version are in the order of the segments.
         match self.retired.binary_search_by_key(&(version, segment), |row| (row.version, row.segment)) {
             Ok(at) => self.retired[at].bytes += bytes,
             Err(at) => self.retired.insert(at, Retired { version, segment, bytes }),
         }
+    }
+
+    /// What was superseded and some version may still read, oldest first.
+    pub(crate) fn retired(&self) -> impl ExactSizeIterator<Item = &Retired> {
+        self.retired.iter()
+    }
+
+    /// Bytes of all of that.
+    pub(crate) fn retired_bytes(&self) -> u64 {
+        self.retired_bytes
+    }
+
+    /// Takes over rows, in the order of their versions.
+    pub(crate) fn set_retired(&mut self, rows: VecDeque<Retired>) {
+        self.retired_bytes = rows.iter().fold(0, |sum, row| sum.saturating_add(row.bytes));
+        self.retired = rows;
     }
 
     /// Everything superseded at or before `floor` is dead.
@@ -65,13 +84,15 @@ impl Ledger {
                 *live = live.saturating_sub(row.bytes);
             }
             self.reclaimed_bytes += row.bytes;
+            self.retired_bytes = self.retired_bytes.saturating_sub(row.bytes);
             self.retired.pop_front();
         }
     }
 
     /// Bytes of superseded records that only open snapshots can reach: versions from `horizon` on cannot.
     pub(crate) fn held_back(&self, horizon: u64) -> u64 {
-        self.retired.iter().take_while(|row| row.version <= horizon).map(|row| row.bytes).sum()
+        let retained = self.retired.iter().rev().take_while(|row| row.version > horizon);
+        self.retired_bytes.saturating_sub(retained.map(|row| row.bytes).sum())
     }
 
     /// An account's storage was wiped at `version`.

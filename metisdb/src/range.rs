@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256, U256};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     key::AccountId,
     snapshot::Snapshot,
     trie::{arena::Arena, walk::Leaves},
@@ -21,6 +21,7 @@ pub struct Accounts<'s> {
     leaves: Leaves<'s>,
     view: View<'s>,
     from: B256,
+    has_expired: bool,
     /// Keeps the nodes where they are.
     _trie: Arc<HeldTrie>,
 }
@@ -30,7 +31,7 @@ impl<'s> Accounts<'s> {
         let trie = snapshot.trie()?;
         let arena: &'s Arena = &snapshot.store().tries.arena;
         let leaves = Leaves::new(arena, trie.trie.top.as_ref(), u32::MAX, from);
-        Ok(Self { snapshot, leaves, view: snapshot.view(), from, _trie: trie })
+        Ok(Self { snapshot, leaves, view: snapshot.view(), from, has_expired: false, _trie: trie })
     }
 
     fn advance(&mut self) -> Result<Option<(B256, Address, Account)>> {
@@ -49,7 +50,12 @@ impl Iterator for Accounts<'_> {
     type Item = Result<(B256, Address, Account)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
+        if self.has_expired {
+            return None;
+        }
+        let item = self.advance().transpose();
+        self.has_expired = matches!(item, Some(Err(Error::SnapshotExpired { .. })));
+        item
     }
 }
 
@@ -61,6 +67,7 @@ pub struct Slots<'s> {
     view: View<'s>,
     account: Option<AccountId>,
     from: B256,
+    has_expired: bool,
     _trie: Arc<HeldTrie>,
 }
 
@@ -72,7 +79,7 @@ impl<'s> Slots<'s> {
         let (top, birth) = top.map_or((None, 0), |(top, birth)| (Some(top), birth));
         let arena: &'s Arena = &snapshot.store().tries.arena;
         let leaves = Leaves::new(arena, top.as_deref(), birth, from);
-        Ok(Self { snapshot, leaves, account: view.account_id(address)?, view, from, _trie: trie })
+        Ok(Self { snapshot, leaves, account: view.account_id(address)?, view, from, has_expired: false, _trie: trie })
     }
 
     fn advance(&mut self) -> Result<Option<(B256, U256, U256)>> {
@@ -92,6 +99,11 @@ impl Iterator for Slots<'_> {
     type Item = Result<(B256, U256, U256)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
+        if self.has_expired {
+            return None;
+        }
+        let item = self.advance().transpose();
+        self.has_expired = matches!(item, Some(Err(Error::SnapshotExpired { .. })));
+        item
     }
 }

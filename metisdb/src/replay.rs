@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use self::{enter::Entering, hand_over::HandOver, steps::Reader};
 use crate::{
@@ -250,6 +250,7 @@ impl Replay {
                 ahead_bytes: 0,
             }
             .into(),
+            files: RwLock::default(),
             counters: Counters::default(),
             lock,
             process: std::process::id(),

@@ -220,7 +220,7 @@ impl Snapshot {
     }
 
     /// The accounts in the order of the Keccak-256 hashes of their addresses, from a hash on: hash, address, account. After an error an
-    /// iterator goes on behind what it could not read, if it can.
+    /// iterator goes on behind what it could not read, if it can; after [`Error::SnapshotExpired`] it ends.
     pub fn accounts(&self, from: B256) -> Result<Accounts<'_>> {
         let _reading = self.begin_read()?;
         Accounts::new(self, from)

@@ -93,7 +93,7 @@ pub(crate) fn stats(store: &Shared) -> Stats {
         arena_pages_reused_beside_holds: store.tries.reused_beside_holds.load(Ordering::Relaxed),
         unwritten_trie_bytes: store.tries.unwritten_bytes(),
         live_bytes: writer.ledger.live.values().sum(),
-        history_bytes: writer.ledger.retired.iter().map(|row| row.bytes).sum(),
+        history_bytes: writer.ledger.retired_bytes(),
         held_back_bytes: writer.ledger.held_back(store.pins.horizon()),
         reclaimed_bytes: writer.ledger.reclaimed_bytes,
         dropped_segments: counters.dropped_segments.load(Ordering::Relaxed),

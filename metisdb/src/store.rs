@@ -9,7 +9,7 @@ use std::{
 };
 
 use alloy_primitives::Address;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::{
     error::{Error, Result},
@@ -42,6 +42,8 @@ pub(crate) struct Store {
     pub(crate) writer: Mutex<Writer>,
     /// Held while a checkpoint is taken.
     pub(crate) checkpoint: Mutex<CheckpointState>,
+    /// Shared by those who read the files of the log from front to back. Who removes files takes it alone, or leaves them for later.
+    pub(crate) files: RwLock<()>,
     pub(crate) counters: Counters,
     /// `None` for a read-only handle.
     pub(crate) lock: Option<Box<dyn Lock>>,

@@ -8,7 +8,7 @@
 //! the number of the tree that they began with.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -174,8 +174,9 @@ impl Tries {
         self.retire(&mut current, new.retired, new.memory_bytes, sequence);
         current.kept.insert(version, held);
         // A snapshot of the version before may have been chosen and not registered yet: it stays for one more commit.
-        let pinned: Vec<u64> = pins.pinned().collect();
-        let is_needed = |own: &u64| *own + 1 >= version || pinned.contains(own);
+        let mut pinned: Vec<u64> = pins.pinned().collect();
+        pinned.sort_unstable();
+        let is_needed = |own: &u64| *own + 1 >= version || pinned.binary_search(own).is_ok();
         let unneeded: Vec<_> = current.kept.extract_if(.., |own, _| !is_needed(own)).collect();
         drop(current);
         self.free(unneeded, retired);
@@ -203,7 +204,7 @@ impl Tries {
 
     /// Lets go of the tries of versions that are neither the newest nor pinned.
     pub(crate) fn prune(&self, pins: &Pins) {
-        let pinned: Vec<u64> = pins.pinned().collect();
+        let pinned: HashSet<u64> = pins.pinned().collect();
         let mut current = self.current.lock();
         let newest = current.kept.last_key_value().map(|(version, _)| *version);
         let unneeded: Vec<_> =

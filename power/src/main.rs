@@ -82,17 +82,18 @@ fn main() -> Result<ExitCode> {
         Some(seed) => seed,
         None => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
     };
-    let mut violated = false;
+    let (mut violated, mut was_cut) = (false, false);
     for filesystem in filesystems {
         let mut report =
             Report { filesystem: filesystem.name(), seed, skipped: Volume::missing(*filesystem), figures: None };
         if report.skipped.is_none() {
+            was_cut = true;
             report.figures = Some(cut::cut_again_and_again(&env::current_exe()?, *filesystem, seed, cli.cuts)?);
         }
         violated |= report.figures.as_ref().is_some_and(|figures| !figures.violations.is_empty());
         if cli.json { println!("{}", serde_json::to_string(&report)?) } else { print(&report) }
     }
-    Ok(if violated { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if violated || !was_cut { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn print(report: &Report) {

@@ -12,6 +12,8 @@ use crate::layout::layout;
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"MFRM");
 /// Sequences stay below this.
 pub(crate) const SEQUENCE_LIMIT: u64 = 1 << 62;
+/// Bytes that a frame may have: its length is a number of 32 bits.
+pub(crate) const FRAME_LIMIT: usize = u32::MAX as usize * ALIGNMENT;
 /// Set in the first frame of a session: the nonce changes here.
 pub(crate) const FLAG_SESSION: u8 = 1;
 
@@ -108,7 +110,7 @@ impl FrameBuilder {
             kind: kind as u8,
             flags: if link.opens_session { FLAG_SESSION } else { 0 },
             reserved: 0,
-            length: u32::try_from(self.bytes.len() / ALIGNMENT).expect("a frame is shorter than 32 GiB"),
+            length: u32::try_from(self.bytes.len() / ALIGNMENT).expect("no frame is longer than FRAME_LIMIT"),
             record_count: self.record_count,
             version: link.version,
             sequence: link.sequence,

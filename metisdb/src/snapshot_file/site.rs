@@ -44,6 +44,8 @@ impl Site {
         }
         let path = folder.join(MARKER);
         let marker = claim(&path)?;
+        // A database that was being removed would take space until this one is whole.
+        let _ = fs::remove_dir_all(folder.join(REFUSED));
         // Whoever had the folder before may have finished meanwhile.
         require_free(&target)?;
         let site = Self { target, folder, marker };

@@ -113,7 +113,10 @@ fn assert_holds(
 
 /// Kills a child that recovers the folder at one of the first operations of that, if it comes so far.
 fn kill_recovery(folder: &Path, number: u64) -> bool {
-    !child(NAME, folder, &format!("recover {number}")).output().unwrap().status.success()
+    let output = child(NAME, folder, &format!("recover {number}")).output().unwrap();
+    let is_killed = output.status.signal() == Some(Signal::KILL.as_raw());
+    assert!(is_killed || output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    is_killed
 }
 
 /// The part of a child: `play` or `recover`, and where it is killed.

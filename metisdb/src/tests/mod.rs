@@ -99,15 +99,17 @@ fn assert_proves(snapshot: &Snapshot, root: B256, case: &str) {
     }
 }
 
+/// Says that it is done when it goes out of scope: so those who work beside a thread that panics come to an end, too.
+pub(crate) struct End<'d>(pub(crate) &'d AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Runs `work` again and again on a thread of its own for as long as `main` takes. A panic of either fails the test.
 fn beside<T>(mut work: impl FnMut() + Send, main: impl FnOnce() -> T) -> T {
-    /// Ends the work even if `main` panics.
-    struct End<'d>(&'d AtomicBool);
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {

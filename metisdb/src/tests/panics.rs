@@ -167,7 +167,9 @@ impl Panicking {
                 6 => {
                     let db = self.db.take().unwrap();
                     // What a panic leaves is dropped with the handle.
-                    let _ = self.attempt(|_| db.close());
+                    if let Some(Err(error)) = self.attempt(|_| db.close()) {
+                        assert!(matches!(error, Error::Poisoned { .. }), "{}: {error}", self.case);
+                    }
                     self.open();
                 }
                 11 => self.open(),
@@ -204,5 +206,5 @@ fn a_panic_in_any_operation_is_an_aborted_call_or_a_poisoned_handle() {
         }
     }
     println!("{panics} panics, {poisoned} poisoned handles");
-    assert!(panics > 150, "{panics}");
+    assert!(panics > 150 && poisoned > 50, "{panics} panics, {poisoned} poisoned handles");
 }

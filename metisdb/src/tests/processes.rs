@@ -16,7 +16,7 @@ use alloy_primitives::{Address, U256};
 use parking_lot::Mutex;
 
 use super::{
-    Random,
+    End, Random,
     bad_input::{History, assert_says},
     beside,
     children::{child, part, play},
@@ -113,6 +113,7 @@ fn readers_open_beside_a_writer_that_commits_and_checkpoints() {
             }
             opened
         });
+        let end = End(&done);
         for version in 1..=600 {
             let mut changes = Changes::new();
             changes.set_account(Address::ZERO, Account { nonce: version, ..Account::default() });
@@ -124,8 +125,9 @@ fn readers_open_beside_a_writer_that_commits_and_checkpoints() {
                 db.checkpoint().unwrap();
             }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(end);
         let opened = reader.join().unwrap();
+        assert!(opened > 3, "{opened}");
         println!("opened {opened} times, {} segments dropped meanwhile", db.stats().dropped_segments);
     });
 }

@@ -13,7 +13,7 @@ use std::{
 use alloy_primitives::{Address, B256, U256};
 
 use super::{
-    Random, beside, disk,
+    End, Random, beside, disk,
     interrupted::Interrupted,
     mix,
     naive_trie::{self, NaiveAccount},
@@ -210,7 +210,11 @@ impl Scene {
             let newest = self.db.snapshot().unwrap();
             let version = newest.version();
             let snapshot = match random.below(4) {
-                0 => self.db.snapshot_at(version.saturating_sub(random.below(RETAIN))).unwrap_or(newest),
+                0 => match self.db.snapshot_at(version.saturating_sub(random.below(RETAIN))) {
+                    Ok(older) => older,
+                    Err(Error::VersionNotRetained { .. }) => newest,
+                    Err(error) => panic!("{version}: {error}"),
+                },
                 1 | 2 if !held.is_empty() => held[random.below(held.len() as u64) as usize].clone(),
                 _ => newest,
             };
@@ -303,13 +307,6 @@ fn readers_prove_their_version_while_pages_are_written_again() {
     };
     std::thread::scope(|scope| {
         let own = &scene;
-        /// Ends the readers even if the writer panics.
-        struct End<'d>(&'d AtomicBool);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
         let _end = End(&scene.done);
         (0..READERS).for_each(|seed| _ = scope.spawn(move || own.read(seed)));
         let checkpoints = || {
@@ -331,6 +328,7 @@ fn readers_prove_their_version_while_pages_are_written_again() {
         stats.arena_extents,
         stats.arena_live_bytes
     );
+    assert!(scene.checks.load(Ordering::Relaxed) > 1_000, "readers were at work");
     assert!(stats.arena_reused_pages > 500 && stats.arena_pages_reused_beside_holds > 200, "reuse was at work");
     db.check(CheckLevel::Full).unwrap();
     assert_eq!(stats.arena_live_bytes, recounted(&disk), "every node that was replaced was retired, once");

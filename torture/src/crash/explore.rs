@@ -73,10 +73,11 @@ impl<'s> Explorer<'s> {
 
     /// Judges the history's states, session by session.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
-        let mut history = History::begin(self.case.seed).map_err(|wrong| self.failure(wrong))?;
+        let seed = self.case.seed;
+        let mut history = calmly(|| History::begin(seed)).map_err(|wrong| self.failure(wrong))?;
         while self.session(&history)? && self.case.session + 1 < SESSIONS {
             self.case.session += 1;
-            history.advance().map_err(|wrong| self.failure(wrong))?;
+            calmly(|| history.advance()).map_err(|wrong| self.failure(wrong))?;
             self.judged.clear();
             self.images.clear();
             self.last = None;
@@ -93,7 +94,7 @@ impl<'s> Explorer<'s> {
     /// Cuts the session at each of its operations. Returns whether to go on.
     fn session(&mut self, history: &History) -> Result<bool, Failure> {
         let whole = history.disk();
-        let outcome = history.run(&whole).map_err(|wrong| self.failure(wrong))?;
+        let outcome = calmly(|| history.run(&whole)).map_err(|wrong| self.failure(wrong))?;
         self.tally.dropped_segments += outcome.dropped_segments;
         self.tally.index_growths += outcome.index_growths;
         for at in 0..whole.operations() {
@@ -103,7 +104,7 @@ impl<'s> Explorer<'s> {
             let disk = history.disk();
             disk.cut_after(at);
             self.case.cuts = vec![Cut { at, loss: Loss::Keeping(0) }];
-            let known = history.run(&disk).map_err(|wrong| self.failure(wrong))?.known;
+            let known = calmly(|| history.run(&disk)).map_err(|wrong| self.failure(wrong))?.known;
             self.tally.cuts += 1;
             self.tally.exhausted += u64::from(disk.unsynced_parts() <= EXHAUSTIVE_PARTS);
             let extent = Extent {
@@ -136,13 +137,13 @@ impl<'s> Explorer<'s> {
             self.tally.repeated += 1;
             return Ok(());
         }
-        let operations = judge_calmly(&left, known, history).map_err(|wrong| self.failure(wrong))?;
+        let operations = calmly(|| judge(&left, known, history)).map_err(|wrong| self.failure(wrong))?;
         self.count(image, class);
         if operations > 0 && self.case.cuts.len() <= NESTED && mix(image).is_multiple_of(RECOVERIES) {
             let left = Arc::new(loss.of(disk));
             let at = mix(image ^ 1) % operations;
             left.cut_after(at);
-            drop(history.options().open_on(left.clone()));
+            calmly(|| open_and_drop(&left, history)).map_err(|wrong| self.failure(wrong))?;
             let depth = self.case.cuts.len();
             for loss in losses(&left, mix(image ^ 2)).take(DRAWN_IN_RECOVERY) {
                 self.case.cuts.truncate(depth);
@@ -168,6 +169,10 @@ impl<'s> Explorer<'s> {
 /// # Errors
 /// What is wrong.
 pub fn replay(case: &Case) -> Result<(), String> {
+    calmly(|| replay_as_it_comes(case))
+}
+
+fn replay_as_it_comes(case: &Case) -> Result<(), String> {
     let mut history = History::begin(case.seed)?;
     for _ in 0..case.session {
         history.advance()?;
@@ -178,19 +183,25 @@ pub fn replay(case: &Case) -> Result<(), String> {
         disk.cut_after(cut.at);
         match known {
             None => known = Some(history.run(&disk)?.known),
-            Some(_) => drop(history.options().open_on(disk.clone())),
+            Some(_) => open_and_drop(&disk, &history)?,
         }
         disk = Arc::new(cut.loss.of(&disk));
     }
     match known {
-        Some(known) => judge_calmly(&disk, &known, &history).map(|_| ()),
+        Some(known) => judge(&disk, &known, &history).map(|_| ()),
         None => history.run(&disk).map(|_| ()),
     }
 }
 
-/// A panic is an answer, too.
-fn judge_calmly(left: &Arc<SimulatedDisk>, known: &Known, history: &History) -> Result<u64, String> {
-    catch_unwind(AssertUnwindSafe(|| judge(left, known, history))).unwrap_or_else(|panic| {
+/// Recovers what is left, as far as the disk goes: it was cut.
+fn open_and_drop(left: &Arc<SimulatedDisk>, history: &History) -> Result<(), String> {
+    drop(history.options().open_on(left.clone()));
+    Ok(())
+}
+
+/// A panic is an answer, too, with a case that replays it.
+fn calmly<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let told = panic.downcast_ref::<String>().cloned();
         let told = told.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
         Err(format!("a panic: {}", told.unwrap_or_default()))

@@ -84,7 +84,13 @@ impl Subject {
         wound.inflict(&disk, &self.files);
         let db = match options(self.segment_bytes).open_on(disk) {
             Ok(db) => db,
-            Err(error) => return refusal(&error),
+            Err(error) => {
+                ensure!(
+                    !wound.costs_time_only(),
+                    "the database stays closed for the loss of what can be made anew: {error}"
+                );
+                return refusal(&error);
+            }
         };
         let version = db.stats().version;
         ensure!(version == self.version, "version {version} is the newest, not {}", self.version);

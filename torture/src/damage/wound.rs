@@ -71,6 +71,11 @@ impl Wound {
         !self.file.starts_with("segment.") || self.offset.is_multiple_of(64)
     }
 
+    /// Whether all that it may cost is time: what is damaged is made from the log, or there twice. Older content is sound by itself.
+    pub(crate) fn costs_time_only(&self) -> bool {
+        !self.file.starts_with("segment.") && !matches!(self.harm, Harm::Stale { .. })
+    }
+
     /// Whether `check` is asked, too: it takes longer than the rest.
     pub(crate) fn is_checked(&self) -> bool {
         !matches!(self.harm, Harm::Flip { bit } if !mix(self.offset as u64 * 8 + u64::from(bit)).is_multiple_of(16))

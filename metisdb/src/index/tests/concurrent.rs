@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{audit, mix};
-use crate::index::Index;
+use crate::{index::Index, tests::End};
 
 const READERS: u64 = if cfg!(miri) { 2 } else { 4 };
 
@@ -42,6 +42,7 @@ impl Shared {
 
     /// Inserts all keys, replacing others all the while.
     fn write(&self) {
+        let _end = End(&self.done);
         for key in 0..self.keys {
             self.index.reserve(1).unwrap();
             self.index.insert((self.hash)(key), self.position(key, 0));
@@ -54,7 +55,6 @@ impl Shared {
                 self.versions[other as usize].store(version + 1, Ordering::Release);
             }
         }
-        self.done.store(true, Ordering::Release);
     }
 
     /// Looks up keys known to be there until the writer is done.
