@@ -13,7 +13,7 @@ use alloy_eips::{
 };
 use alloy_evm::{
     Database, Evm, EvmEnv, EvmFactory,
-    block::{BlockExecutionError, BlockExecutionResult, BlockExecutor},
+    block::{BlockExecutionError, BlockExecutionResult, BlockExecutor, InternalBlockExecutionError},
     eth::{
         EthBlockExecutionCtx, EthBlockExecutor, EthEvm, EthEvmFactory,
         dao_fork::{DAO_HARDFORK_ACCOUNTS, DAO_HARDFORK_BENEFICIARY},
@@ -88,9 +88,15 @@ pub enum ExecutionError {
 }
 
 impl ExecutionError {
-    /// What the state could not be read for, if that is why.
+    /// What the state could not be read for, if that is why. `None`, too, where it was withdrawals or rewards: their executor does not hand it on.
     pub fn database(&self) -> Option<&metisdb::Error> {
-        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
+        let mut cause: Option<&(dyn Error + 'static)> = match self {
+            // It does not count as a source.
+            Self::Block(BlockExecutionError::Internal(InternalBlockExecutionError::EVM { error, .. })) => {
+                Some(&**error)
+            }
+            other => Some(other),
+        };
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref() {
                 return Some(error);

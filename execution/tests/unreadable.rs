@@ -1,7 +1,7 @@
 //! Why an execution failed whose state could not be read: it is told apart from rules that the block breaks.
 
 use alloy_consensus::{Block, BlockBody, Header, SignableTransaction, TxEnvelope, TxLegacy};
-use alloy_eips::eip4895::{Withdrawal, Withdrawals};
+use alloy_eips::eip4895::Withdrawals;
 use alloy_hardforks::EthereumHardfork as Fork;
 use alloy_primitives::{Address, B256, Signature, TxKind};
 use metisdb::proof::{PartialState, Witness};
@@ -18,15 +18,11 @@ fn a_state_that_cannot_be_read_is_not_the_blocks_fault() {
         let transaction = TxLegacy { chain_id: Some(1), gas_price: 9, gas_limit, to, ..TxLegacy::default() };
         transaction.into_signed(Signature::test_signature()).into()
     };
-    let withdrawal = Withdrawal { amount: 1, address: Address::repeat_byte(3), ..Withdrawal::default() };
-    for (transactions, withdrawals, is_unread) in [
-        (vec![payment(21_000)], vec![], true),
-        (vec![], vec![withdrawal], true),
-        // More gas than the block has.
-        (vec![payment(30_000_001)], vec![], false),
-    ] {
+    // The second has more gas than the block.
+    for (gas_limit, is_unread) in [(21_000, true), (30_000_001, false)] {
+        let transactions = vec![payment(gas_limit)];
         let senders = vec![Address::repeat_byte(1); transactions.len()];
-        let body = BlockBody { transactions, withdrawals: Some(Withdrawals::new(withdrawals)), ..BlockBody::default() };
+        let body = BlockBody { transactions, withdrawals: Some(Withdrawals::default()), ..BlockBody::default() };
         let block = Block { header: header.clone(), body };
         // Of a state of which nothing is known, nothing can be read.
         let state = Stateless::new(PartialState::of_root(&Witness::default(), B256::repeat_byte(1)));
