@@ -141,7 +141,7 @@ macro_rules! line_tests {
                 created.info.code_hash = keccak256(CODE);
                 created.info.code = Some(Bytecode::new_raw(Bytes::from_static(CODE)));
                 let mut paid = touched(3, &[]);
-                paid.info.code_hash = keccak256(CODE);
+                (paid.info.code_hash, paid.info.code) = (keccak256(CODE), None);
                 overlay.commit(state([(OTHER, created), (CONTRACT, paid)]));
                 assert!(overlay.basic(OTHER).unwrap().unwrap().code.is_some());
                 let changes = overlay.changes().unwrap();

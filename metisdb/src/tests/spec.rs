@@ -1,6 +1,11 @@
 //! The specification against the code: tables of fields, golden bytes, and an old database that stays readable.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     Random, disk,
@@ -179,4 +184,49 @@ fn an_old_database_stays_readable() {
     }
     assert_reads_as(&options().open_read_only_on(old.clone()).unwrap(), &states);
     assert_reads_as(&options().open_on(old).unwrap(), &states);
+}
+
+/// Names behind each `start` in a text, up to `end`.
+fn named<'t>(text: &'t str, start: &str, end: char) -> impl Iterator<Item = &'t str> {
+    text.split(start).skip(1).filter_map(move |rest| rest.split(end).next())
+}
+
+/// All Rust sources in a folder and those in it.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests/spec.rs") {
+            text += &fs::read_to_string(&path).unwrap();
+        }
+    }
+    text
+}
+
+/// A step was left out by no script, and the documents named some beside tests that never ran without them.
+#[test]
+fn each_step_that_can_be_left_out_is_left_out_by_a_script() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = sources(&root.join("metisdb/src"));
+    let steps: BTreeSet<&str> =
+        named(&text, "probe::skip(\"", '"').chain(named(&text, "probe::order(\"", '"')).collect();
+    assert!(steps.len() > 40, "{steps:?}");
+    let scripts = [".ci/mutants", ".ci/loom", ".ci/miri", ".ci/sanitizers"];
+    let scripts = scripts.map(|name| fs::read_to_string(root.join(name)).unwrap()).concat();
+    let run: BTreeSet<&str> = scripts.split_whitespace().collect();
+    let not_run: Vec<_> = steps.difference(&run).collect();
+    assert!(not_run.is_empty(), "no script leaves out {not_run:?}");
+    for document in ["spec/durability.md", "spec/concurrency.md"] {
+        let document = fs::read_to_string(root.join(document)).unwrap();
+        for list in named(&document, "mutants `", ')').chain(named(&document, "mutant `", ')')) {
+            for name in format!("`{list}").split('`').skip(1).step_by(2) {
+                assert!(
+                    steps.contains(name) || list.contains(".ci/"),
+                    "{name} of {list} is no step that can be left out"
+                );
+            }
+        }
+    }
 }
