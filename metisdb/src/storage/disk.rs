@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 /// The file that carries the folder's lock. Its content only names the holder, for messages.
 const LOCK_FILE: &str = "LOCK";
 
-/// How long a writer waits for readers that are loading the database: as long as that takes for some hundred million keys.
+/// How long a writer waits for readers that are loading the database, which takes seconds for a hundred million keys with an image.
 const READERS_TIME: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(30) };
 
 /// The unit of `st_blocks`, whatever the filesystem's own block size is.
